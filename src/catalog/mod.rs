@@ -1,0 +1,1 @@
+//! Who swaps the metadata.

@@ -1,0 +1,1 @@
+//! Predicates over partitions, bounds and rows.

@@ -1,0 +1,1 @@
+//! Parquet both ways: projection by field id, metrics, bounds.

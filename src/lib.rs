@@ -1,0 +1,32 @@
+//! Meltwater: streaming lakehouses on plain Apache Iceberg v2.
+//!
+//! Write tables (append, upsert, delete), read them merge-on-read, keep them small. Every byte
+//! written is plain Iceberg v2 that Spark, Flink, Trino, PyIceberg, DuckDB and ClickHouse read.
+#![deny(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod catalog;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod clock;
+pub mod deletes;
+pub mod dml;
+pub mod error;
+pub mod expr;
+pub mod file;
+pub mod manifest;
+pub mod read;
+pub mod scan;
+pub mod spec;
+pub mod storage;
+pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod write;
+
+pub use error::{Error, ErrorKind, Result};
+
+pub use arrow;
+pub use iceberg;
+pub use object_store;
+pub use parquet;

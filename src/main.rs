@@ -1,0 +1,3 @@
+//! The `meltwater` command.
+
+fn main() {}

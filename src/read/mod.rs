@@ -1,0 +1,1 @@
+//! Tasks to rows: merge-on-read.

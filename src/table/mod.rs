@@ -1,0 +1,1 @@
+//! Files to snapshots: history, refs, transaction, operations, validation.

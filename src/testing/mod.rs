@@ -1,0 +1,1 @@
+//! Fixtures, faults and contract suites.
