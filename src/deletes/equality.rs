@@ -1,0 +1,442 @@
+//! The keys that equality deletes name, as one map from key to the highest delete sequence.
+//!
+//! In: batches of delete rows, each with its delete file's sequence number. Out: an
+//! [`EqualityDeleteMap`] that says of a batch of data which rows are dead. A row with data
+//! sequence `s` is dead when the map holds its key with a sequence above `s` (DEL-1), so one
+//! map serves every data file of a scope. Pure: no storage.
+
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+
+use super::columns::{KeyColumns, key_data_type};
+use super::key_table::{BytesTable, IntTable};
+use crate::error::{Error, Result};
+use crate::spec::SequenceNumber;
+
+/// Keys of one scope and one exact set of equality columns, each with the highest sequence
+/// number that deletes it.
+///
+/// Null equals null and NaN equals NaN (DEL-7). Single integer-like columns and single strings
+/// or binaries are kept as they are, everything else as encoded rows.
+/// Memory: about 20 bytes an integer key, about 25 bytes and the key's bytes otherwise;
+/// [`EqualityDeleteMap::heap_bytes`] says how much.
+#[derive(Debug)]
+pub struct EqualityDeleteMap {
+    columns: KeyColumns,
+    keys: Keys,
+    /// Of the all-null key where keys are single columns.
+    null_sequence: Option<i64>,
+    min_sequence: i64,
+    max_sequence: i64,
+}
+
+#[derive(Debug)]
+enum Keys {
+    Ints(IntTable),
+    Bytes(BytesTable),
+    Rows(Box<RowConverter>, BytesTable),
+}
+
+/// One of `of` equal parts of all keys, by hash: a map that would pass its memory budget is
+/// built and asked part by part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashPartition {
+    /// Which part, from 0.
+    pub index: u32,
+    /// How many parts there are.
+    pub of: u32,
+}
+
+impl EqualityDeleteMap {
+    /// Starts an empty map; with `part`, one that keeps only that part of the keys.
+    ///
+    /// # Errors
+    /// `Internal` if Arrow cannot encode rows of the key types.
+    pub fn builder(
+        columns: KeyColumns,
+        part: Option<HashPartition>,
+    ) -> Result<EqualityDeleteMapBuilder> {
+        let types: Vec<DataType> = columns.iter().map(|c| key_data_type(&c.key_type)).collect();
+        let keys = match types.as_slice() {
+            [one] if is_int_like(one) => Keys::Ints(IntTable::default()),
+            [DataType::Utf8 | DataType::LargeBinary | DataType::FixedSizeBinary(_)] => {
+                Keys::Bytes(BytesTable::default())
+            }
+            _ => {
+                let fields = types.into_iter().map(SortField::new).collect();
+                Keys::Rows(Box::new(RowConverter::new(fields)?), BytesTable::default())
+            }
+        };
+        let map = Self {
+            columns,
+            keys,
+            null_sequence: None,
+            min_sequence: i64::MAX,
+            max_sequence: i64::MIN,
+        };
+        Ok(EqualityDeleteMapBuilder { map, part })
+    }
+
+    /// How many keys are held.
+    pub fn len(&self) -> usize {
+        let keys = match &self.keys {
+            Keys::Ints(table) => table.len(),
+            Keys::Bytes(table) | Keys::Rows(_, table) => table.len(),
+        };
+        keys + usize::from(self.null_sequence.is_some())
+    }
+
+    /// True when no key is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.keys {
+            Keys::Ints(table) => table.heap_bytes(),
+            Keys::Bytes(table) => table.heap_bytes(),
+            Keys::Rows(converter, table) => converter.size() + table.heap_bytes(),
+        }
+    }
+
+    /// The columns that are compared.
+    pub fn columns(&self) -> &KeyColumns {
+        &self.columns
+    }
+
+    /// True when no key is younger than data of this sequence number: nothing to probe.
+    pub fn is_harmless_to(&self, data_sequence: SequenceNumber) -> bool {
+        self.is_empty() || self.max_sequence <= data_sequence.0
+    }
+
+    /// Which rows of a batch survive: set bits are alive. `None` when all do.
+    ///
+    /// `data_sequence` is the data sequence number of the batch's file.
+    ///
+    /// # Errors
+    /// As [`KeyColumns::arrays`].
+    pub fn alive(
+        &self,
+        batch: &RecordBatch,
+        data_sequence: SequenceNumber,
+    ) -> Result<Option<BooleanBuffer>> {
+        if batch.num_rows() == 0 || self.is_harmless_to(data_sequence) {
+            return Ok(None);
+        }
+        let arrays = self.columns.arrays(batch)?;
+        let dead = self.dead(&arrays, batch.num_rows(), data_sequence.0)?;
+        Ok(dead.filter(|d| d.count_set_bits() > 0).map(|d| !&d))
+    }
+
+    fn dead(
+        &self,
+        arrays: &[ArrayRef],
+        rows: usize,
+        sequence: i64,
+    ) -> Result<Option<BooleanBuffer>> {
+        let null_dead = self.null_sequence.is_some_and(|deleted| deleted > sequence);
+        match (&self.keys, arrays) {
+            (Keys::Ints(table), [array]) => {
+                let Some((values, nulls)) = int_values(array) else {
+                    return Err(Error::internal("an integer key column is not integer-like"));
+                };
+                Ok(self.dead_ints(table, &values, nulls, null_dead, sequence))
+            }
+            (Keys::Bytes(table), [array]) => {
+                let bytes = BytesColumn::new(array)?;
+                Ok(Some(BooleanBuffer::collect_bool(rows, |row| match bytes.get(row) {
+                    Some(key) => table.is_dead(key, sequence),
+                    None => null_dead,
+                })))
+            }
+            (Keys::Rows(converter, table), arrays) => {
+                let rows = converter.convert_columns(&canonical(arrays))?;
+                Ok(Some(BooleanBuffer::collect_bool(rows.num_rows(), |at| {
+                    table.is_dead(rows.row(at).data(), sequence)
+                })))
+            }
+            _ => Err(Error::internal("single keys were asked with several columns")),
+        }
+    }
+
+    fn dead_ints(
+        &self,
+        table: &IntTable,
+        values: &IntValues<'_>,
+        nulls: Option<&NullBuffer>,
+        null_dead: bool,
+        sequence: i64,
+    ) -> Option<BooleanBuffer> {
+        let nulls = nulls.filter(|n| n.null_count() > 0);
+        let range = values.range();
+        let meets = range.is_some_and(|(low, high)| table.overlaps(low, high));
+        if !meets && !(null_dead && nulls.is_some()) {
+            return None;
+        }
+        // When all deletes are younger than the data, being named is being dead.
+        let all_younger = self.min_sequence > sequence;
+        let dead = match (values, all_younger) {
+            (IntValues::I64(v), true) => collect(v, |key| table.contains(key)),
+            (IntValues::I64(v), false) => collect(v, |key| table.is_dead(key, sequence)),
+            (IntValues::I32(v), true) => collect(v, |key| table.contains(i64::from(key))),
+            (IntValues::I32(v), false) => collect(v, |key| table.is_dead(i64::from(key), sequence)),
+        };
+        Some(match nulls {
+            None => dead,
+            Some(nulls) if null_dead => &dead | &!nulls.inner(),
+            Some(nulls) => &dead & nulls.inner(),
+        })
+    }
+}
+
+fn collect<T: Copy>(values: &[T], dead: impl Fn(T) -> bool) -> BooleanBuffer {
+    let mut words = Vec::with_capacity(values.len().div_ceil(64));
+    for chunk in values.chunks(64) {
+        let mut word = 0u64;
+        for (bit, value) in chunk.iter().enumerate() {
+            word |= u64::from(dead(*value)) << bit;
+        }
+        words.push(word);
+    }
+    BooleanBuffer::new(words.into(), 0, values.len())
+}
+
+/// Fills an [`EqualityDeleteMap`].
+#[derive(Debug)]
+pub struct EqualityDeleteMapBuilder {
+    map: EqualityDeleteMap,
+    part: Option<HashPartition>,
+}
+
+impl EqualityDeleteMapBuilder {
+    /// Adds the rows of one batch of a delete file. Columns that are not compared are ignored.
+    ///
+    /// # Errors
+    /// As [`KeyColumns::arrays`].
+    pub fn add(&mut self, batch: &RecordBatch, sequence_number: SequenceNumber) -> Result<()> {
+        let arrays = self.map.columns.arrays(batch)?;
+        let sequence = sequence_number.0;
+        let part = self.part;
+        let mut took_null = false;
+        match (&mut self.map.keys, arrays.as_slice()) {
+            (Keys::Ints(table), [array]) => {
+                let Some((values, nulls)) = int_values(array) else {
+                    return Err(Error::internal("an integer key column is not integer-like"));
+                };
+                for row in 0..array.len() {
+                    if nulls.is_some_and(|n| n.is_null(row)) {
+                        took_null = true;
+                        continue;
+                    }
+                    let key = values.get(row);
+                    if part.is_none_or(|p| p.holds(&key.to_le_bytes())) {
+                        table.insert(key, sequence);
+                    }
+                }
+            }
+            (Keys::Bytes(table), [array]) => {
+                let bytes = BytesColumn::new(array)?;
+                for row in 0..array.len() {
+                    match bytes.get(row) {
+                        None => took_null = true,
+                        Some(key) => insert(table, key, sequence, part)?,
+                    }
+                }
+            }
+            (Keys::Rows(converter, table), arrays) => {
+                let rows = converter.convert_columns(&canonical(arrays))?;
+                for row in &rows {
+                    insert(table, row.data(), sequence, part)?;
+                }
+            }
+            _ => return Err(Error::internal("single keys were given with several columns")),
+        }
+        let map = &mut self.map;
+        if took_null && part.is_none_or(|p| p.index == 0) {
+            map.null_sequence = Some(map.null_sequence.unwrap_or(i64::MIN).max(sequence));
+        }
+        if batch.num_rows() > 0 {
+            map.min_sequence = map.min_sequence.min(sequence);
+            map.max_sequence = map.max_sequence.max(sequence);
+        }
+        Ok(())
+    }
+
+    /// Adds every key of a finished map over the same columns.
+    ///
+    /// # Errors
+    /// `Internal` if the maps differ in kind.
+    pub fn absorb(&mut self, other: &EqualityDeleteMap) -> Result<()> {
+        let taken = match (&mut self.map.keys, &other.keys) {
+            (Keys::Ints(table), Keys::Ints(more)) => {
+                table.absorb(more);
+                true
+            }
+            (Keys::Bytes(table), Keys::Bytes(more)) => table.absorb(more),
+            (Keys::Rows(_, table), Keys::Rows(_, more)) => table.absorb(more),
+            _ => false,
+        };
+        if !taken {
+            return Err(Error::internal("maps of equality deletes cannot be merged"));
+        }
+        let map = &mut self.map;
+        map.null_sequence = map.null_sequence.max(other.null_sequence);
+        map.min_sequence = map.min_sequence.min(other.min_sequence);
+        map.max_sequence = map.max_sequence.max(other.max_sequence);
+        Ok(())
+    }
+
+    /// Bytes held so far.
+    pub fn heap_bytes(&self) -> usize {
+        self.map.heap_bytes()
+    }
+
+    /// The map, ready to be asked and shared.
+    pub fn finish(mut self) -> EqualityDeleteMap {
+        match &mut self.map.keys {
+            Keys::Ints(table) => table.finish(),
+            Keys::Bytes(table) | Keys::Rows(_, table) => table.finish(),
+        }
+        self.map
+    }
+}
+
+impl HashPartition {
+    /// Another hash than the tables use, and the same in every process.
+    fn holds(self, key: &[u8]) -> bool {
+        const PRIME: u64 = 0x0000_0100_0000_01B3;
+        let hash = key.iter().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
+        });
+        let spread = (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        spread % u64::from(self.of.max(1)) == u64::from(self.index)
+    }
+}
+
+fn insert(
+    table: &mut BytesTable,
+    key: &[u8],
+    sequence: i64,
+    part: Option<HashPartition>,
+) -> Result<()> {
+    if part.is_some_and(|p| !p.holds(key)) || table.insert(key, sequence) {
+        return Ok(());
+    }
+    Err(Error::unsupported("more than four billion equality deletes in one scope"))
+}
+
+fn is_int_like(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Int32
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Time64(TimeUnit::Microsecond)
+            | DataType::Timestamp(TimeUnit::Microsecond | TimeUnit::Nanosecond, _)
+    )
+}
+
+enum IntValues<'a> {
+    I32(&'a [i32]),
+    I64(&'a [i64]),
+}
+
+impl IntValues<'_> {
+    fn get(&self, row: usize) -> i64 {
+        match self {
+            Self::I32(values) => values.get(row).copied().map_or(0, i64::from),
+            Self::I64(values) => values.get(row).copied().unwrap_or(0),
+        }
+    }
+
+    /// Smallest and largest value; slots of nulls count too, which only widens the range.
+    fn range(&self) -> Option<(i64, i64)> {
+        match self {
+            Self::I32(values) => min_max(values).map(|(a, b)| (i64::from(a), i64::from(b))),
+            Self::I64(values) => min_max(values),
+        }
+    }
+}
+
+fn min_max<T: Copy + Ord>(values: &[T]) -> Option<(T, T)> {
+    let first = *values.first()?;
+    Some(values.iter().fold((first, first), |(low, high), v| (low.min(*v), high.max(*v))))
+}
+
+fn int_values(array: &ArrayRef) -> Option<(IntValues<'_>, Option<&NullBuffer>)> {
+    fn of<T: ArrowPrimitiveType>(array: &ArrayRef) -> Option<&PrimitiveArray<T>> {
+        array.as_primitive_opt::<T>()
+    }
+    let values = match array.data_type() {
+        DataType::Int32 => IntValues::I32(of::<Int32Type>(array)?.values()),
+        DataType::Date32 => IntValues::I32(of::<Date32Type>(array)?.values()),
+        DataType::Int64 => IntValues::I64(of::<Int64Type>(array)?.values()),
+        DataType::Time64(_) => IntValues::I64(of::<Time64MicrosecondType>(array)?.values()),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            IntValues::I64(of::<TimestampMicrosecondType>(array)?.values())
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            IntValues::I64(of::<TimestampNanosecondType>(array)?.values())
+        }
+        _ => return None,
+    };
+    Some((values, array.nulls()))
+}
+
+/// A column of strings or binaries, read as bytes.
+enum BytesColumn<'a> {
+    Utf8(&'a arrow::array::StringArray),
+    Binary(&'a arrow::array::LargeBinaryArray),
+    Fixed(&'a arrow::array::FixedSizeBinaryArray),
+}
+
+impl<'a> BytesColumn<'a> {
+    fn new(array: &'a ArrayRef) -> Result<Self> {
+        let column = match array.data_type() {
+            DataType::Utf8 => array.as_string_opt::<i32>().map(Self::Utf8),
+            DataType::LargeBinary => array.as_binary_opt::<i64>().map(Self::Binary),
+            DataType::FixedSizeBinary(_) => array.as_fixed_size_binary_opt().map(Self::Fixed),
+            _ => None,
+        };
+        column.ok_or_else(|| Error::internal("a byte key column is of another type"))
+    }
+
+    #[inline]
+    fn get(&self, row: usize) -> Option<&'a [u8]> {
+        match self {
+            Self::Utf8(a) => a.is_valid(row).then(|| a.value(row).as_bytes()),
+            Self::Binary(a) => a.is_valid(row).then(|| a.value(row)),
+            Self::Fixed(a) => a.is_valid(row).then(|| a.value(row)),
+        }
+    }
+}
+
+/// Floats with every NaN replaced by one, so that NaN equals NaN once encoded (DEL-7).
+fn canonical(arrays: &[ArrayRef]) -> Vec<ArrayRef> {
+    let one_nan = |array: &ArrayRef| -> ArrayRef {
+        match array.data_type() {
+            DataType::Float32 => {
+                let floats: &Float32Array = array.as_primitive();
+                let fix = |v: f32| if v.is_nan() { f32::NAN } else { v };
+                std::sync::Arc::new(floats.unary::<_, Float32Type>(fix))
+            }
+            DataType::Float64 => {
+                let floats: &Float64Array = array.as_primitive();
+                let fix = |v: f64| if v.is_nan() { f64::NAN } else { v };
+                std::sync::Arc::new(floats.unary::<_, Float64Type>(fix))
+            }
+            _ => array.clone(),
+        }
+    };
+    arrays.iter().map(one_nan).collect()
+}
+
+#[cfg(test)]
+mod tests;
