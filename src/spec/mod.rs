@@ -17,7 +17,7 @@ pub use ids::{SequenceNumber, SnapshotId};
 pub use partition::{PartitionKey, partition_path, partition_types};
 pub use properties::{TableProperties, property};
 pub use refs::{MAIN_BRANCH, refs_of};
-pub use value::{datum_from_bound, datum_to_bound};
+pub use value::{datum_from_bound, datum_of, datum_to_bound};
 
 pub use iceberg::expr::{
     BinaryExpression, Bind, BoundPredicate, BoundReference, Predicate, PredicateOperator,

@@ -1,6 +1,8 @@
 //! Single-value binary: how bounds are stored in manifests.
 
-use super::{Datum, PrimitiveType};
+use uuid::Uuid;
+
+use super::{Datum, PrimitiveLiteral, PrimitiveType};
 
 /// Decodes a bound as `as_type`. A bound written before a promotion is shorter than the type
 /// (4 bytes under `long` or `double`) and is widened.
@@ -41,6 +43,34 @@ pub fn datum_from_bound(bytes: &[u8], as_type: &PrimitiveType) -> Option<Datum> 
 /// Encodes a value as a bound. `None` for values that have no encoding.
 pub fn datum_to_bound(value: &Datum) -> Option<Vec<u8>> {
     value.to_bytes().ok().map(|b| b.into_vec())
+}
+
+/// A literal with its type, such as a partition value. `None` when the two do not go together.
+pub fn datum_of(value_type: &PrimitiveType, value: &PrimitiveLiteral) -> Option<Datum> {
+    use {PrimitiveLiteral as Lit, PrimitiveType as Ty};
+    Some(match (value_type, value) {
+        (Ty::Boolean, Lit::Boolean(v)) => Datum::bool(*v),
+        (Ty::Int, Lit::Int(v)) => Datum::int(*v),
+        (Ty::Date, Lit::Int(v)) => Datum::date(*v),
+        (Ty::Long, Lit::Long(v)) => Datum::long(*v),
+        (Ty::Long, Lit::Int(v)) => Datum::long(*v),
+        (Ty::Time, Lit::Long(v)) => Datum::time_micros(*v).ok()?,
+        (Ty::Timestamp, Lit::Long(v)) => Datum::timestamp_micros(*v),
+        (Ty::Timestamptz, Lit::Long(v)) => Datum::timestamptz_micros(*v),
+        (Ty::TimestampNs, Lit::Long(v)) => Datum::timestamp_nanos(*v),
+        (Ty::TimestamptzNs, Lit::Long(v)) => Datum::timestamptz_nanos(*v),
+        (Ty::Float, Lit::Float(v)) => Datum::float(v.0),
+        (Ty::Double, Lit::Double(v)) => Datum::double(v.0),
+        (Ty::Double, Lit::Float(v)) => Datum::double(f64::from(v.0)),
+        (Ty::String, Lit::String(v)) => Datum::string(v),
+        (Ty::Binary, Lit::Binary(v)) => Datum::binary(v.iter().copied()),
+        (Ty::Fixed(_), Lit::Binary(v)) => Datum::fixed(v.iter().copied()),
+        (Ty::Uuid, Lit::UInt128(v)) => Datum::uuid(Uuid::from_u128(*v)),
+        (Ty::Decimal { .. }, Lit::Int128(v)) => {
+            Datum::try_from_bytes(&v.to_be_bytes(), value_type.clone()).ok()?
+        }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

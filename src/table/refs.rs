@@ -1,0 +1,188 @@
+//! Branches, tags and rollback.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{
+    MAIN_BRANCH, SnapshotId, SnapshotReference, SnapshotRetention, TableRequirement, TableUpdate,
+    refs_of,
+};
+
+use super::evolve::{Change, apply};
+use super::{Table, idempotency};
+
+/// One change to the branches and tags of a table.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum RefUpdate {
+    /// Makes a branch; refused if a ref of that name is there.
+    CreateBranch {
+        /// The new name.
+        name: String,
+        /// Where it starts.
+        snapshot: SnapshotId,
+    },
+    /// Makes a tag; refused if a ref of that name is there.
+    CreateTag {
+        /// The new name.
+        name: String,
+        /// What it names.
+        snapshot: SnapshotId,
+        /// How long expiry keeps it; for ever if `None`.
+        max_ref_age_ms: Option<i64>,
+    },
+    /// Moves a branch forward to a descendant of its head.
+    FastForward {
+        /// The branch.
+        name: String,
+        /// Its new head.
+        to: SnapshotId,
+    },
+    /// Rewinds a branch to one of its ancestors. Later snapshots stay until they expire.
+    Rollback {
+        /// The branch.
+        name: String,
+        /// Its new head.
+        to: SnapshotId,
+    },
+    /// Removes a branch or tag.
+    Drop {
+        /// The name.
+        name: String,
+    },
+    /// Sets what expiry keeps for a ref.
+    SetRetention {
+        /// The branch or tag.
+        name: String,
+        /// The retention, of the ref's own kind.
+        retention: SnapshotRetention,
+    },
+}
+
+impl Table {
+    /// Changes branches and tags.
+    ///
+    /// # Errors
+    /// `NotFound` for unknown refs and snapshots, `AlreadyExists`, `InvalidInput` for moves that
+    /// the kind of ref does not allow; then as any commit.
+    pub async fn update_ref(&self, update: RefUpdate) -> Result<Table> {
+        apply(self, |base| plan(base, &update)).await
+    }
+
+    /// Rewinds `main` to an ancestor.
+    ///
+    /// # Errors
+    /// As [`Table::update_ref`].
+    pub async fn rollback_to(&self, snapshot: SnapshotId) -> Result<Table> {
+        self.update_ref(RefUpdate::Rollback { name: MAIN_BRANCH.into(), to: snapshot }).await
+    }
+}
+
+fn plan(base: &Table, update: &RefUpdate) -> Result<Change> {
+    let refs = refs_of(base.metadata())?;
+    let find = |name: &str| {
+        refs.get(name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("table `{}` has no branch or tag `{name}`", base.ident()),
+            )
+        })
+    };
+    let set = |name: &str, reference: SnapshotReference| TableUpdate::SetSnapshotRef {
+        ref_name: name.to_string(),
+        reference,
+    };
+    let moved = |name: &str, to: SnapshotId| -> Result<TableUpdate> {
+        let old = find(name)?;
+        if !old.is_branch() {
+            return Err(Error::invalid(format!("`{name}` is a tag: tags do not move")));
+        }
+        Ok(set(name, SnapshotReference::new(to.0, old.retention.clone())))
+    };
+    let name = ref_name(update);
+    let updates = match update {
+        RefUpdate::CreateBranch { snapshot, .. } => {
+            vec![set(
+                name,
+                created(base, &refs, name, *snapshot, SnapshotRetention::branch(None, None, None))?,
+            )]
+        }
+        RefUpdate::CreateTag { snapshot, max_ref_age_ms, .. } => {
+            let retention = SnapshotRetention::Tag { max_ref_age_ms: *max_ref_age_ms };
+            vec![set(name, created(base, &refs, name, *snapshot, retention)?)]
+        }
+        RefUpdate::FastForward { to, .. } => {
+            base.snapshot(*to)?;
+            if !base.is_ancestor(SnapshotId(find(name)?.snapshot_id), *to) {
+                return Err(Error::invalid(format!(
+                    "snapshot {to} does not descend from the head of `{name}`"
+                ))
+                .with_hint("fast-forward only goes to descendants; roll back or branch instead"));
+            }
+            vec![moved(name, *to)?]
+        }
+        RefUpdate::Rollback { to, .. } => {
+            base.snapshot(*to)?;
+            if !base.is_ancestor(*to, SnapshotId(find(name)?.snapshot_id)) {
+                return Err(Error::invalid(format!(
+                    "snapshot {to} is not an ancestor of the head of `{name}`"
+                ))
+                .with_hint(format!(
+                    "`meltwater inspect history {}` shows the ancestors",
+                    base.ident()
+                )));
+            }
+            vec![moved(name, *to)?, idempotency::count_rollback(base, name)]
+        }
+        RefUpdate::Drop { .. } => {
+            find(name)?;
+            if name == MAIN_BRANCH {
+                return Err(Error::invalid("the branch `main` cannot be dropped"));
+            }
+            vec![TableUpdate::RemoveSnapshotRef { ref_name: name.to_string() }]
+        }
+        RefUpdate::SetRetention { retention, .. } => {
+            let old = find(name)?;
+            if old.is_branch() != matches!(retention, SnapshotRetention::Branch { .. }) {
+                return Err(Error::invalid(format!(
+                    "the retention is not of the kind of `{name}`"
+                )));
+            }
+            vec![set(name, SnapshotReference::new(old.snapshot_id, retention.clone()))]
+        }
+    };
+    let requirement = TableRequirement::RefSnapshotIdMatch {
+        r#ref: name.to_string(),
+        snapshot_id: refs.get(name).map(|r| r.snapshot_id),
+    };
+    Ok(Change { requirements: vec![requirement], updates })
+}
+
+fn ref_name(update: &RefUpdate) -> &str {
+    match update {
+        RefUpdate::CreateBranch { name, .. }
+        | RefUpdate::CreateTag { name, .. }
+        | RefUpdate::FastForward { name, .. }
+        | RefUpdate::Rollback { name, .. }
+        | RefUpdate::Drop { name }
+        | RefUpdate::SetRetention { name, .. } => name,
+    }
+}
+
+fn created(
+    base: &Table,
+    refs: &std::collections::BTreeMap<String, SnapshotReference>,
+    name: &str,
+    snapshot: SnapshotId,
+    retention: SnapshotRetention,
+) -> Result<SnapshotReference> {
+    base.snapshot(snapshot)?;
+    if name.is_empty() {
+        return Err(Error::invalid("a branch or tag needs a name"));
+    }
+    if refs.contains_key(name) {
+        return Err(Error::new(
+            ErrorKind::AlreadyExists,
+            format!("table `{}` has a branch or tag `{name}` already", base.ident()),
+        ));
+    }
+    Ok(SnapshotReference::new(snapshot.0, retention))
+}
