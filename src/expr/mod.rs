@@ -1,31 +1,36 @@
-//! stub
-#![allow(missing_docs, unused)]
-use crate::error::Result;
-use crate::spec::*;
-pub fn bind(
-    filter: &Predicate,
-    schema: &SchemaRef,
-    case_sensitive: bool,
-) -> Result<BoundPredicate> {
-    unimplemented!()
-}
-pub trait ColumnStats {}
-pub struct FileStats<'a>(pub &'a DataFile, pub &'a Schema);
-impl ColumnStats for FileStats<'_> {}
-pub fn might_match(filter: &BoundPredicate, stats: &dyn ColumnStats) -> bool {
-    true
-}
-pub struct PartitionFilter;
-impl PartitionFilter {
-    pub fn new(
-        filter: &BoundPredicate,
-        spec: &PartitionSpec,
-        partition_types: &[Type],
-        schema: &Schema,
-    ) -> Result<Self> {
-        unimplemented!()
-    }
-    pub fn partition_might_match(&self, values: &Struct) -> bool {
-        true
-    }
-}
+//! Predicates over partitions, bounds and rows.
+//!
+//! The AST is the `iceberg` crate's ([`Predicate`], [`BoundPredicate`]); what it means is decided
+//! here, in one compiled form ([`Filter`]) that every evaluator shares, so that pruning and row
+//! filtering cannot disagree:
+//!
+//! ```text
+//! text ─parse→ Predicate ─bind→ BoundPredicate ─Filter::new→ Filter
+//!                                      ├─ might_match / must_match (ColumnStats: files, row groups, pages)
+//!                                      ├─ evaluate (RecordBatch)
+//!                                      └─ PartitionFilter (manifests, partitions)
+//! ```
+//!
+//! Logic is SQL's three-valued one with "unknown" counted as false (EXP-1). Pure: no storage, no
+//! clock.
+
+mod bind;
+mod coerce;
+mod evaluate;
+mod facts;
+mod filter;
+mod number;
+mod order;
+mod partition;
+mod project;
+mod stats;
+mod time;
+
+pub use bind::{bind, field_ids};
+pub use evaluate::evaluate;
+pub use filter::Filter;
+pub use partition::PartitionFilter;
+pub use stats::{ColumnStats, FileStats, might_match, must_match};
+
+#[allow(unused_imports)] // Named by the module doc.
+use crate::spec::{BoundPredicate, Predicate};

@@ -32,4 +32,5 @@ pub use iceberg::spec::{
     Summary, TableMetadata, TableMetadataBuildResult, TableMetadataBuilder, TableMetadataRef,
     Transform, Type, UnboundPartitionField, UnboundPartitionSpec,
 };
+pub use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 pub use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
