@@ -21,6 +21,7 @@ mod facts;
 mod filter;
 mod number;
 mod order;
+mod parse;
 mod partition;
 mod project;
 mod stats;
@@ -29,6 +30,7 @@ mod time;
 pub use bind::{bind, field_ids};
 pub use evaluate::evaluate;
 pub use filter::Filter;
+pub use parse::parse;
 pub use partition::PartitionFilter;
 pub use stats::{ColumnStats, FileStats, might_match, must_match};
 
