@@ -1,1 +1,33 @@
-//! Parquet both ways: projection by field id, metrics, bounds.
+//! Parquet both ways: rows of a file as the table sees them, and rows to files with the
+//! statistics that Iceberg wants.
+//!
+//! Reading: [`read`] a [`FileRead`]. Writing: [`ParquetFileWriter`] for data and equality
+//! deletes, [`write_position_deletes`] for position deletes. [`arrow_schema`] is the shape of
+//! batches on both sides. Knows no table and no snapshot.
+
+mod constant;
+mod convert;
+mod footer;
+mod layout;
+mod metrics;
+mod normalize;
+mod options;
+mod position_deletes;
+mod project;
+mod read;
+pub mod reserved;
+mod schema;
+mod select;
+mod source;
+#[cfg(test)]
+mod tests;
+mod thrift_guard;
+mod truncate;
+mod writer;
+
+pub use footer::footer;
+pub use options::{MetricsMode, WriterOptions};
+pub use position_deletes::{position_delete_schema, write_position_deletes};
+pub use read::{FileRead, read};
+pub use schema::{FIELD_ID_KEY, arrow_schema};
+pub use writer::ParquetFileWriter;

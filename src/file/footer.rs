@@ -1,0 +1,199 @@
+//! Parquet footers: read with one small request, checked, cached across scans.
+//!
+//! The cache is shared by the whole process, weighed by the bytes that decoded footers hold,
+//! and keyed by store, path and size: a store that was dropped and another at its place never
+//! mix, and files of a table do not change under one name.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, LazyLock, Weak};
+
+use bytes::{Bytes, BytesMut};
+use moka::future::Cache;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+
+use super::thrift_guard;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+
+/// Bytes that all cached footers may hold: part of the 512 MiB that caches share.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Read from the end of a file in the hope that the footer is in it.
+const PREFETCH_BYTES: u64 = 64 * 1024;
+/// The last bytes of every Parquet file: the footer's length and the magic.
+const TAIL_BYTES: u64 = 8;
+/// No footer of a sane file is longer; a hostile one could ask for any amount of memory.
+const MAX_FOOTER_BYTES: u64 = 512 * 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    store: usize,
+    path: Path,
+    size: u64,
+    with_pages: bool,
+}
+
+/// The weak handle keeps the store's address from being given to another store while the
+/// entry lives, which makes the address a safe part of the key.
+#[derive(Clone)]
+struct Entry {
+    metadata: Arc<ParquetMetaData>,
+    _store: Weak<dyn ObjectStore>,
+}
+
+static CACHE: LazyLock<Cache<Key, Entry>> = LazyLock::new(|| {
+    Cache::builder()
+        .max_capacity(CACHE_BYTES)
+        .weigher(|key: &Key, entry: &Entry| {
+            let bytes = entry.metadata.memory_size() + key.path.as_ref().len() + 128;
+            u32::try_from(bytes).unwrap_or(u32::MAX)
+        })
+        .build()
+});
+
+/// The footer of a Parquet file, from the cache if it is there.
+///
+/// With `size` known (manifests tell it) a file costs one request of 64 KiB from its end, more
+/// only if its footer is longer.
+///
+/// # Errors
+/// `CorruptData` naming the file for anything that is not a Parquet footer; `NotFound` and
+/// `Unavailable` from storage.
+pub async fn footer(
+    storage: &Storage,
+    location: &str,
+    size: Option<u64>,
+) -> Result<Arc<ParquetMetaData>> {
+    let size = known_size(storage, location, size).await?;
+    cached(storage, location, size, false).await.map_err(|e| named(e, location))
+}
+
+/// The footer with the page index, for files that have one.
+///
+/// # Errors
+/// As [`footer`].
+pub(crate) async fn footer_with_pages(
+    storage: &Storage,
+    location: &str,
+    size: u64,
+) -> Result<Arc<ParquetMetaData>> {
+    cached(storage, location, size, true).await.map_err(|e| named(e, location))
+}
+
+/// The size that the caller knows, or a request.
+pub(crate) async fn known_size(
+    storage: &Storage,
+    location: &str,
+    size: Option<u64>,
+) -> Result<u64> {
+    match size {
+        Some(size) => Ok(size),
+        None => storage.size(location).await,
+    }
+}
+
+fn named(error: Error, location: &str) -> Error {
+    if error.context().any(|(key, _)| key == "location") {
+        return error;
+    }
+    error.with_context("file", location)
+}
+
+async fn cached(
+    storage: &Storage,
+    location: &str,
+    size: u64,
+    with_pages: bool,
+) -> Result<Arc<ParquetMetaData>> {
+    let (store, path) = storage.resolve(location)?;
+    let key = Key { store: Arc::as_ptr(&store).cast::<()>() as usize, path, size, with_pages };
+    if let Some(entry) = CACHE.get(&key).await {
+        return Ok(entry.metadata);
+    }
+    let metadata = if with_pages {
+        let plain = Box::pin(cached(storage, location, size, false)).await?;
+        add_page_index(storage, location, plain).await?
+    } else {
+        Arc::new(fetch(storage, location, size).await?)
+    };
+    let entry = Entry { metadata: metadata.clone(), _store: Arc::downgrade(&store) };
+    CACHE.insert(key, entry).await;
+    Ok(metadata)
+}
+
+async fn fetch(storage: &Storage, location: &str, size: u64) -> Result<ParquetMetaData> {
+    if size < TAIL_BYTES + 4 {
+        return Err(Error::corrupt(format!("{size} bytes are too few for a Parquet file")));
+    }
+    let start = size.saturating_sub(PREFETCH_BYTES);
+    let end = storage.read_range(location, start..size).await?;
+    let length = footer_length(&end, size)?;
+    let have = end.len() as u64 - TAIL_BYTES;
+    let footer = if length <= have {
+        end.slice((have - length) as usize..have as usize)
+    } else {
+        let missing = size - TAIL_BYTES - length..start;
+        let first = storage.read_range(location, missing).await?;
+        let mut all = BytesMut::with_capacity(first.len() + have as usize);
+        all.extend_from_slice(&first);
+        all.extend_from_slice(&end[..have as usize]);
+        all.freeze()
+    };
+    decode(&footer)
+}
+
+/// The length of the footer as the last eight bytes tell it, checked against the file.
+fn footer_length(end: &Bytes, size: u64) -> Result<u64> {
+    let Some(tail) = end.last_chunk::<{ TAIL_BYTES as usize }>() else {
+        return Err(Error::corrupt("the file is shorter than the manifest says"));
+    };
+    let [a, b, c, d, magic @ ..] = *tail;
+    match &magic {
+        b"PAR1" => {}
+        b"PARE" => return Err(Error::unsupported("the Parquet file is encrypted")),
+        _ => {
+            return Err(Error::corrupt("not a Parquet file: it does not end in PAR1").with_hint(
+                "the file may have been cut off or may have another size than recorded",
+            ));
+        }
+    }
+    let length = u64::from(u32::from_le_bytes([a, b, c, d]));
+    if length == 0 || length > (size - TAIL_BYTES).min(MAX_FOOTER_BYTES) {
+        return Err(Error::corrupt(format!("a footer of {length} bytes in a file of {size}")));
+    }
+    Ok(length)
+}
+
+/// Decodes a footer. List lengths are checked first, because the Parquet crate allocates what
+/// they ask for; a panic in the crate on other nonsense becomes an error.
+fn decode(footer: &Bytes) -> Result<ParquetMetaData> {
+    thrift_guard::check(footer)?;
+    let decoded = catch_unwind(AssertUnwindSafe(|| ParquetMetaDataReader::decode_metadata(footer)));
+    let metadata = decoded.map_err(|_| Error::corrupt("the Parquet footer makes no sense"))??;
+    for group in metadata.row_groups() {
+        if group.num_rows() < 0 {
+            return Err(Error::corrupt("a row group has a negative number of rows"));
+        }
+    }
+    Ok(metadata)
+}
+
+async fn add_page_index(
+    storage: &Storage,
+    location: &str,
+    plain: Arc<ParquetMetaData>,
+) -> Result<Arc<ParquetMetaData>> {
+    let has_index = plain
+        .row_groups()
+        .iter()
+        .any(|g| g.columns().iter().any(|c| c.offset_index_offset().is_some()));
+    if !has_index {
+        return Ok(plain);
+    }
+    let mut reader = ParquetMetaDataReader::new_with_metadata(plain.as_ref().clone())
+        .with_page_index_policy(PageIndexPolicy::Optional);
+    let fetch = super::source::FileSource::new(storage, location, plain.clone());
+    reader.load_page_index(fetch).await?;
+    Ok(Arc::new(reader.finish()?))
+}

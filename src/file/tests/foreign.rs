@@ -1,0 +1,1 @@
+//! Files as other writers make them, and broken ones.

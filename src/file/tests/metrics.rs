@@ -1,0 +1,1 @@
+//! Bounds and counts against a plain model.
