@@ -12,7 +12,7 @@ mod refs;
 mod value;
 
 pub use data_file::{DataFile, ManifestEntry, ManifestStatus};
-pub use id_map::{IdBytes, IdMap};
+pub use id_map::{IdBytes, IdMap, IdSet};
 pub use ids::{SequenceNumber, SnapshotId};
 pub use partition::{PartitionKey, partition_path, partition_types};
 pub use properties::{TableProperties, property};

@@ -1,0 +1,194 @@
+//! Keeps decoded manifests and manifest lists: they never change once written.
+
+use std::sync::{Arc, OnceLock, Weak};
+
+use moka::future::Cache;
+use object_store::ObjectStore;
+
+use super::entry::read_manifest;
+use super::list::read_manifest_list;
+use crate::error::{Error, Result};
+use crate::spec::{DataFile, FormatVersion, ManifestEntry, ManifestFile};
+use crate::storage::Storage;
+
+/// What all tables of the process share unless told otherwise.
+const SHARED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Decoded manifests and manifest lists by location, bounded by the bytes they hold.
+///
+/// * Readers who ask for one file at the same time wait for one load.
+/// * Errors are not kept: the next call tries again.
+/// * The least useful entries leave first; who holds an [`Arc`] keeps its value.
+/// * Clones share their content.
+#[derive(Debug, Clone)]
+pub struct ManifestCache {
+    cache: Cache<Key, Kept>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// The address of the store: two in-memory stores may use the same locations.
+    store: usize,
+    location: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    List(FormatVersion),
+    /// What entries inherit is part of the key: a retried commit lists the same manifest again
+    /// under another sequence number.
+    Entries {
+        sequence_number: i64,
+        snapshot_id: i64,
+        spec_id: i32,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    value: Value,
+    bytes: usize,
+    /// Keeps the store's address from being reused while this entry is here, not the store.
+    _store: Weak<dyn ObjectStore>,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    List(Arc<Vec<ManifestFile>>),
+    Entries(Arc<Vec<ManifestEntry>>),
+}
+
+impl ManifestCache {
+    /// An empty cache that holds up to `budget_bytes` of decoded values.
+    pub fn new(budget_bytes: u64) -> Self {
+        let cache = Cache::builder()
+            .max_capacity(budget_bytes)
+            .weigher(|key: &Key, kept: &Kept| {
+                u32::try_from(kept.bytes + key.location.len() + 200).unwrap_or(u32::MAX)
+            })
+            .build();
+        Self { cache }
+    }
+
+    /// The cache of the process: 256 MiB.
+    pub fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Arc<ManifestCache>> = OnceLock::new();
+        SHARED.get_or_init(|| Arc::new(Self::new(SHARED_BYTES))).clone()
+    }
+
+    /// A manifest list.
+    ///
+    /// # Errors
+    /// Those of [`Storage::read`] and [`read_manifest_list`].
+    pub async fn list(
+        &self,
+        storage: &Storage,
+        location: &str,
+        format_version: FormatVersion,
+    ) -> Result<Arc<Vec<ManifestFile>>> {
+        let kind = Kind::List(format_version);
+        let value = self.get(storage, location, kind, |bytes| {
+            let manifests = read_manifest_list(bytes, location, format_version)?;
+            let size = manifests.iter().map(list_entry_bytes).sum();
+            Ok((Value::List(Arc::new(manifests)), size))
+        });
+        match value.await? {
+            Value::List(manifests) => Ok(manifests),
+            Value::Entries(_) => Err(Error::internal("cache mixed up a manifest list")),
+        }
+    }
+
+    /// The entries of a manifest, inherited numbers filled in.
+    ///
+    /// # Errors
+    /// Those of [`Storage::read`] and [`read_manifest`]; `CorruptData` if the file is shorter
+    /// than the manifest list says.
+    pub async fn entries(
+        &self,
+        storage: &Storage,
+        manifest: &ManifestFile,
+    ) -> Result<Arc<Vec<ManifestEntry>>> {
+        let kind = Kind::Entries {
+            sequence_number: manifest.sequence_number,
+            snapshot_id: manifest.added_snapshot_id,
+            spec_id: manifest.partition_spec_id,
+        };
+        let value = self.get(storage, &manifest.manifest_path, kind, |bytes| {
+            check_length(bytes, manifest)?;
+            let entries = read_manifest(bytes, manifest)?;
+            let size = entries.iter().map(entry_bytes).sum();
+            Ok((Value::Entries(Arc::new(entries)), size))
+        });
+        match value.await? {
+            Value::Entries(entries) => Ok(entries),
+            Value::List(_) => Err(Error::internal("cache mixed up a manifest")),
+        }
+    }
+
+    /// Bytes held now, roughly: evictions are carried out with a delay.
+    pub fn held_bytes(&self) -> u64 {
+        self.cache.weighted_size()
+    }
+
+    async fn get(
+        &self,
+        storage: &Storage,
+        location: &str,
+        kind: Kind,
+        decode: impl FnOnce(&[u8]) -> Result<(Value, usize)>,
+    ) -> Result<Value> {
+        let (store, path) = storage.resolve(location)?;
+        let address = Arc::as_ptr(&store).cast::<()>() as usize;
+        let key = Key { store: address, location: path.to_string(), kind };
+        let load = async {
+            let bytes = storage.read(location).await?;
+            let (value, bytes) = decode(&bytes)?;
+            Ok(Kept { value, bytes, _store: Arc::downgrade(&store) })
+        };
+        let kept = self.cache.try_get_with(key, load).await;
+        kept.map(|kept| kept.value).map_err(|e: Arc<Error>| share(&e))
+    }
+}
+
+/// A file longer than listed is left to its own checks; a shorter one has lost its end.
+fn check_length(bytes: &[u8], manifest: &ManifestFile) -> Result<()> {
+    match usize::try_from(manifest.manifest_length) {
+        Ok(expected) if bytes.len() < expected => {
+            Err(Error::corrupt("manifest is shorter than its manifest list says")
+                .with_context("manifest", &manifest.manifest_path)
+                .with_context("expected bytes", expected)
+                .with_context("found bytes", bytes.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same error for each of those who waited for it.
+fn share(error: &Arc<Error>) -> Error {
+    let mut copy = Error::new(error.kind(), error.message());
+    for (key, value) in error.context() {
+        copy = copy.with_context(key, value);
+    }
+    if let Some(hint) = error.hint() {
+        copy = copy.with_hint(hint);
+    }
+    copy.with_source(error.clone())
+}
+
+fn list_entry_bytes(manifest: &ManifestFile) -> usize {
+    let summaries = manifest.partitions.iter().flatten().map(|summary| {
+        let bounds = [&summary.lower_bound, &summary.upper_bound];
+        64 + bounds.iter().map(|b| b.as_ref().map_or(0, |b| b.len())).sum::<usize>()
+    });
+    size_of::<ManifestFile>()
+        + manifest.manifest_path.len()
+        + manifest.key_metadata.as_ref().map_or(0, Vec::len)
+        + summaries.sum::<usize>()
+}
+
+fn entry_bytes(entry: &ManifestEntry) -> usize {
+    // Each of a file's dozen allocations costs the allocator some bytes of its own.
+    const ALLOCATOR: usize = 8 * 16;
+    size_of::<ManifestEntry>() + size_of::<DataFile>() + ALLOCATOR + entry.file.heap_bytes()
+}
