@@ -1,3 +1,7 @@
 //! The `meltwater` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    meltwater::cli::run()
+}

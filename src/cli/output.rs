@@ -1,0 +1,294 @@
+//! Batches to stdout: a table for people, JSON lines, CSV, Parquet or Arrow IPC for programs,
+//! and a canonical form for comparing tables by their bytes.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, RecordBatch, StringArray};
+use arrow::datatypes::{
+    DataType, Field, Fields, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef,
+};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use uuid::Uuid;
+
+use super::canonical::canonical_lines;
+use super::failure::Outcome;
+use super::terminal::{Grid, one_line};
+use crate::error::{Error, Result};
+use crate::spec::{PrimitiveType, SchemaRef, Type};
+
+/// Rows that decide how wide the columns of a printed table are.
+const GRID_ROWS: usize = 1000;
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum RowFormat {
+    /// Aligned columns.
+    Table,
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated with a header line.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+    /// Arrow IPC stream.
+    Arrow,
+    /// Sorted JSON lines in one exact form: equal tables give equal bytes. Held in memory.
+    Canonical,
+}
+
+/// Takes batches and prints them; nothing is complete before `finish`.
+pub(super) trait RowSink: Send {
+    /// Prints a batch, or keeps it.
+    fn write(&mut self, batch: &RecordBatch) -> Outcome;
+    /// Prints what is left.
+    fn finish(self: Box<Self>) -> Outcome;
+}
+
+/// A printer of rows with this schema, Iceberg's and Arrow's.
+pub(super) fn row_sink<W: Write + Send + 'static>(
+    format: RowFormat,
+    out: W,
+    schema: SchemaRef,
+    columns: ArrowSchemaRef,
+) -> Result<Box<dyn RowSink>> {
+    let text = UuidsAsText::new(&schema, &columns);
+    Ok(match format {
+        RowFormat::Table => Box::new(TableSink { out, text, grid: None }),
+        RowFormat::Jsonl => {
+            let writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
+            Box::new(JsonSink {
+                writer: writer.build::<_, arrow_json::writer::LineDelimited>(out),
+                text,
+            })
+        }
+        RowFormat::Csv => {
+            if let Some(nested) = columns.fields().iter().find(|f| f.data_type().is_nested()) {
+                let message = format!("CSV cannot hold the nested column `{}`", nested.name());
+                return Err(Error::unsupported(message)
+                    .with_hint("leave it out with `--select`, or use `--format jsonl`"));
+            }
+            Box::new(CsvSink { writer: arrow_csv::Writer::new(out), text })
+        }
+        RowFormat::Parquet => {
+            let options = parquet::file::properties::WriterProperties::builder()
+                .set_compression(parquet::basic::Compression::ZSTD(Default::default()))
+                .build();
+            let writer = parquet::arrow::ArrowWriter::try_new(out, columns, Some(options))?;
+            Box::new(ParquetSink { writer })
+        }
+        RowFormat::Arrow => {
+            Box::new(ArrowSink { writer: arrow_ipc::writer::StreamWriter::try_new(out, &columns)? })
+        }
+        RowFormat::Canonical => Box::new(CanonicalSink { out, schema, lines: Vec::new() }),
+    })
+}
+
+/// Arrow holds a UUID as 16 bytes; people and text formats want it with hyphens.
+struct UuidsAsText {
+    schema: ArrowSchemaRef,
+    columns: Vec<usize>,
+}
+
+impl UuidsAsText {
+    fn new(schema: &SchemaRef, columns: &ArrowSchemaRef) -> Self {
+        let is_uuid = |field: &Field| {
+            schema
+                .field_by_name(field.name())
+                .is_some_and(|f| f.field_type.as_ref() == &Type::Primitive(PrimitiveType::Uuid))
+        };
+        let uuids: Vec<usize> =
+            (0..columns.fields().len()).filter(|i| is_uuid(columns.field(*i))).collect();
+        let fields: Fields = columns
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(i, field)| match uuids.contains(&i) {
+                true => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
+                false => field.clone(),
+            })
+            .collect();
+        Self { schema: Arc::new(ArrowSchema::new(fields)), columns: uuids }
+    }
+
+    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        if self.columns.is_empty() {
+            return Ok(batch.clone());
+        }
+        let mut columns = batch.columns().to_vec();
+        for &i in &self.columns {
+            if let Some(column) = columns.get_mut(i) {
+                *column = uuid_text(column);
+            }
+        }
+        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
+    }
+}
+
+fn uuid_text(column: &ArrayRef) -> ArrayRef {
+    let Some(bytes) = column.as_any().downcast_ref::<FixedSizeBinaryArray>() else {
+        return column.clone();
+    };
+    let text: StringArray = bytes
+        .iter()
+        .map(|v| v.and_then(|v| Uuid::from_slice(v).ok()).map(|u| u.hyphenated().to_string()))
+        .collect();
+    Arc::new(text)
+}
+
+struct TableSink<W> {
+    out: W,
+    text: UuidsAsText,
+    grid: Option<Grid>,
+}
+
+impl<W: Write> TableSink<W> {
+    fn header(&mut self, rows: &[Vec<String>]) -> Outcome {
+        let fields = self.text.schema.fields();
+        let names: Vec<String> = fields.iter().map(|f| one_line(f.name())).collect();
+        let right = fields.iter().map(|f| f.data_type().is_numeric()).collect();
+        let grid = Grid::fitting(&names, rows, right);
+        grid.header(&mut self.out, &names)?;
+        self.grid = Some(grid);
+        Ok(())
+    }
+}
+
+impl<W: Write + Send> RowSink for TableSink<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Outcome {
+        let batch = self.text.apply(batch)?;
+        let options = FormatOptions::default().with_null("null");
+        let columns = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
+            .collect::<Result<Vec<_>, _>>()?;
+        let cells = |row: usize| -> Vec<String> {
+            columns.iter().map(|c| one_line(&c.value(row).to_string())).collect()
+        };
+        if self.grid.is_none() {
+            let sample: Vec<_> = (0..batch.num_rows().min(GRID_ROWS)).map(cells).collect();
+            self.header(&sample)?;
+        }
+        if let Some(grid) = &self.grid {
+            for row in 0..batch.num_rows() {
+                grid.row(&mut self.out, &cells(row))?;
+            }
+        }
+        // A person watches: show rows as they come.
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Outcome {
+        if self.grid.is_none() {
+            self.header(&[])?;
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+struct JsonSink<W: Write> {
+    writer: arrow_json::Writer<W, arrow_json::writer::LineDelimited>,
+    text: UuidsAsText,
+}
+
+impl<W: Write + Send> RowSink for JsonSink<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Outcome {
+        self.writer.write(&self.text.apply(batch)?)?;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Outcome {
+        self.writer.finish()?;
+        self.writer.into_inner().flush()?;
+        Ok(())
+    }
+}
+
+struct CsvSink<W: Write> {
+    writer: arrow_csv::Writer<W>,
+    text: UuidsAsText,
+}
+
+impl<W: Write + Send> RowSink for CsvSink<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Outcome {
+        self.writer.write(&self.text.apply(batch)?)?;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Outcome {
+        // A result without rows still has its header.
+        self.writer.write(&RecordBatch::new_empty(self.text.schema.clone()))?;
+        self.writer.into_inner().flush()?;
+        Ok(())
+    }
+}
+
+struct ParquetSink<W: Write + Send> {
+    writer: parquet::arrow::ArrowWriter<W>,
+}
+
+impl<W: Write + Send> RowSink for ParquetSink<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Outcome {
+        self.writer.write(batch).map_err(parquet_failure)
+    }
+
+    fn finish(self: Box<Self>) -> Outcome {
+        let mut out = self.writer.into_inner().map_err(parquet_failure)?;
+        out.flush()?;
+        Ok(())
+    }
+}
+
+/// A closed pipe travels as an external error inside Parquet's.
+fn parquet_failure(error: parquet::errors::ParquetError) -> super::failure::Failure {
+    if let parquet::errors::ParquetError::External(inner) = &error
+        && inner
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    {
+        return super::failure::Failure::ReaderGone;
+    }
+    Error::from(error).into()
+}
+
+struct ArrowSink<W: Write> {
+    writer: arrow_ipc::writer::StreamWriter<W>,
+}
+
+impl<W: Write + Send> RowSink for ArrowSink<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Outcome {
+        self.writer.write(batch)?;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Outcome {
+        self.writer.finish()?;
+        self.writer.flush()?;
+        Ok(())
+    }
+}
+
+struct CanonicalSink<W> {
+    out: W,
+    schema: SchemaRef,
+    lines: Vec<String>,
+}
+
+impl<W: Write + Send> RowSink for CanonicalSink<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Outcome {
+        self.lines.extend(canonical_lines(batch, &self.schema)?);
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Outcome {
+        self.lines.sort_unstable();
+        for line in &self.lines {
+            writeln!(self.out, "{line}")?;
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+}
