@@ -39,7 +39,9 @@ impl Location {
             return Err(Error::invalid(format!("location `{location}` is not absolute"))
                 .with_hint("write local locations as `/folder/file` or `file:///folder/file`"));
         }
-        let path = Path::parse(path).map_err(|e| {
+        // A local path with doubled slashes is the same path; in a bucket it is another key.
+        let single = (root == "file://" && path.contains("//")).then(|| single_slashes(path));
+        let path = Path::parse(single.as_deref().unwrap_or(path)).map_err(|e| {
             Error::invalid(format!("location `{location}` is not a valid path")).with_source(e)
         })?;
         Ok(Self { root, path })
@@ -61,6 +63,10 @@ impl Location {
     }
 }
 
+fn single_slashes(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+}
+
 fn normal_scheme(scheme: &str) -> &str {
     match scheme {
         "s3a" | "s3n" => "s3",
@@ -70,13 +76,26 @@ fn normal_scheme(scheme: &str) -> &str {
 
 pub(super) fn open_store(
     location: &Location,
-    _properties: &HashMap<String, String>,
+    properties: &HashMap<String, String>,
 ) -> Result<Arc<dyn ObjectStore>> {
     match location.root() {
-        "file://" => Ok(Arc::new(object_store::local::LocalFileSystem::new())),
+        "file://" => {
+            let sync = properties.get("local.sync").is_none_or(|v| v != "false");
+            Ok(super::local::open(sync))
+        }
         "memory://" => Ok(Arc::new(object_store::memory::InMemory::new())),
-        other => Err(Error::unsupported(format!("no store is known for `{other}`"))
-            .with_hint("build with the feature `s3` for s3:// locations")),
+        #[cfg(feature = "s3")]
+        root if root.starts_with("s3://") => {
+            super::s3::open(root.trim_start_matches("s3://"), properties)
+        }
+        root if root.starts_with("s3://") => {
+            Err(Error::unsupported(format!("this build has no store for `{root}`"))
+                .with_hint("build with `--features s3`"))
+        }
+        other => Err(Error::unsupported(format!("no store is known for `{other}`")).with_hint(
+            "known are file://, memory:// and s3://; if the files lie elsewhere than the table \
+             says, map the prefix to where they are",
+        )),
     }
 }
 
@@ -139,6 +158,7 @@ mod tests {
         assert_eq!(root("file:///a/b").unwrap(), ("file://".into(), "a/b".into()));
         assert_eq!(root("/a/b").unwrap(), ("file://".into(), "a/b".into()));
         assert_eq!(root("s3a://k/a/b").unwrap(), ("s3://k".into(), "a/b".into()));
+        assert_eq!(root("/a//b/").unwrap(), ("file://".into(), "a/b".into()));
         assert!(root("a/b").is_err());
         assert!(root("/a/../b").is_err());
     }

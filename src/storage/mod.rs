@@ -5,8 +5,15 @@
 //! says, a [`PathMap`] is applied here and nowhere else, so that everything above compares
 //! locations as written.
 
+mod fault;
+mod file_io;
+mod local;
 mod location;
 mod output;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,6 +25,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::error::{Error, ErrorKind, Result};
+
+use fault::named;
 
 pub use location::{Location, PathMap};
 pub use output::OutputFile;
@@ -42,6 +51,22 @@ pub struct ObjectInfo {
     pub last_modified_ms: i64,
 }
 
+impl ObjectInfo {
+    fn new(location: String, meta: &object_store::ObjectMeta) -> Self {
+        let last_modified_ms = meta.last_modified.timestamp_millis();
+        Self { location, size: meta.size, last_modified_ms }
+    }
+}
+
+/// What lies directly in a folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderListing {
+    /// Locations of the folders, without a slash at the end.
+    pub folders: Vec<String>,
+    /// The files.
+    pub files: Vec<ObjectInfo>,
+}
+
 /// A cheap handle on every store that a table's locations reach.
 ///
 /// Stores are opened on first use, one per scheme and bucket, and shared by all clones.
@@ -64,7 +89,10 @@ impl Default for Storage {
 }
 
 impl Storage {
-    /// Storage configured by catalog properties such as `s3.endpoint` and `s3.region`.
+    /// Storage configured by catalog properties: `s3.endpoint`, `s3.region`, `s3.access-key-id`,
+    /// `s3.secret-access-key`, `s3.session-token`, `s3.path-style-access` (feature `s3`; what is
+    /// not set comes from the environment), and `local.sync=false`, which skips the syncs of
+    /// local files: faster, and not safe against a power cut.
     pub fn new(properties: HashMap<String, String>) -> Self {
         Self {
             inner: Arc::new(Inner { properties, stores: RwLock::default() }),
@@ -191,12 +219,39 @@ impl Storage {
         let folder = folder.to_string();
         let stream = async_stream(store, path).map_err(move |e| named(e, &folder));
         Ok(stream
-            .map_ok(move |meta| ObjectInfo {
-                location: Location::join(&root, meta.location.as_ref()),
-                size: meta.size,
-                last_modified_ms: meta.last_modified.timestamp_millis(),
+            .map_ok(move |meta| {
+                ObjectInfo::new(Location::join(&root, meta.location.as_ref()), &meta)
             })
             .boxed())
+    }
+
+    /// The folders and the files directly in a folder; folders without a slash at the end.
+    ///
+    /// # Errors
+    /// As [`Storage::read`]; a folder that is not there is empty.
+    pub async fn list_folder(&self, folder: &str) -> Result<FolderListing> {
+        let (store, path) = self.resolve(folder)?;
+        let root = Location::parse(&self.paths.apply(folder))?.root().to_string();
+        let listed = match store.list_with_delimiter(Some(&path)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(FolderListing::default()),
+            other => other.map_err(|e| named(e, folder))?,
+        };
+        let locate = |path: &object_store::path::Path| Location::join(&root, path.as_ref());
+        Ok(FolderListing {
+            folders: listed.common_prefixes.iter().map(locate).collect(),
+            files: listed.objects.iter().map(|m| ObjectInfo::new(locate(&m.location), m)).collect(),
+        })
+    }
+
+    /// Removes a folder if it is empty. Object stores have no folders: nothing happens there.
+    pub async fn remove_empty_folder(&self, folder: &str) {
+        let mapped = self.paths.apply(folder);
+        let Ok(location) = Location::parse(&mapped) else { return };
+        if location.root() == "file://" {
+            let path = format!("/{}", location.into_path());
+            // Best effort: a folder that is not empty stays, and so it should.
+            let _ = tokio::fs::remove_dir(path).await;
+        }
     }
 
     /// The store and path of a location, after mapping.
@@ -233,8 +288,4 @@ fn async_stream(
     path: object_store::path::Path,
 ) -> BoxStream<'static, object_store::Result<object_store::ObjectMeta>> {
     store.list(Some(&path))
-}
-
-fn named(error: object_store::Error, location: &str) -> Error {
-    Error::from(error).with_context("location", location)
 }
