@@ -293,6 +293,16 @@ impl EqualityDeleteMapBuilder {
         Ok(())
     }
 
+    /// How many keys are held so far.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// True when no key is held.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     /// Bytes held so far.
     pub fn heap_bytes(&self) -> usize {
         self.map.heap_bytes()

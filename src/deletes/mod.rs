@@ -7,8 +7,11 @@
 
 mod columns;
 mod equality;
+mod group;
 mod index;
+mod key_read;
 mod key_table;
+mod loader;
 mod positions;
 mod pruning;
 
@@ -16,9 +19,13 @@ use std::sync::Arc;
 
 use crate::spec::{DataFile, SequenceNumber};
 
+pub(crate) use columns::path_to;
 pub use columns::{KeyColumn, KeyColumns};
 pub use equality::{EqualityDeleteMap, EqualityDeleteMapBuilder, HashPartition};
 pub use index::DeleteFileIndex;
+pub(crate) use key_read::graft;
+pub use key_read::identity_constants;
+pub use loader::{DeleteLoader, EqualityDeletes, OversizedDeletes};
 pub use positions::{PositionsByPath, collect_positions, position_columns};
 
 /// A delete file and the age of its deletes.

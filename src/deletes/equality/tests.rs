@@ -162,15 +162,15 @@ fn several_columns_compare_together_and_extra_columns_are_ignored() {
 #[test]
 fn a_nested_key_under_a_null_struct_is_a_null_key() {
     let nested = |values: Vec<Option<i32>>, valid: Vec<bool>| {
-        let fields = Fields::from(vec![with_id("a", 6, DataType::Int32)]);
+        let fields = Fields::from(vec![with_id("a", 7, DataType::Int32)]);
         let inner: ArrayRef = Arc::new(Int32Array::from(values));
         let array = StructArray::new(fields, vec![inner], Some(valid.into()));
         batch(vec![(5, Arc::new(array) as _)])
     };
     let data = nested(vec![Some(1), Some(2), Some(1), None], vec![true, true, false, true]);
-    let one = map_of(&metadata(), &[6], &[(nested(vec![Some(1)], vec![true]), 2)]);
+    let one = map_of(&metadata(), &[7], &[(nested(vec![Some(1)], vec![true]), 2)]);
     assert_eq!(dead(&one, &data, 1), [0]);
-    let null = map_of(&metadata(), &[6], &[(nested(vec![Some(1)], vec![false]), 2)]);
+    let null = map_of(&metadata(), &[7], &[(nested(vec![Some(1)], vec![false]), 2)]);
     assert_eq!(dead(&null, &data, 1), [2, 3]);
 }
 

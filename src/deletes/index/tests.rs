@@ -13,11 +13,11 @@ const BY_DAY: i32 = 1;
 const BY_ID: i32 = 2;
 const ALL_VOID: i32 = 3;
 
-/// Columns 1 `id: long`, 2 `day: int`, 3 `name: string?`, 4 `x: double?`, 5 `s: {6 a: int?}`;
-/// column 7 `gone: int?` only in an older schema. Specs as the constants above say.
+/// Columns 1 `id: long`, 2 `day: int`, 3 `name: string?`, 4 `x: double?`, 5 `s: {7 a: int?}`;
+/// column 6 `gone: int?` only in an older schema. Specs as the constants above say.
 pub(crate) fn metadata() -> TableMetadata {
     let primitive = |id, name: &str, t| NestedField::optional(id, name, Type::Primitive(t)).into();
-    let inner = crate::spec::StructType::new(vec![primitive(6, "a", PrimitiveType::Int)]);
+    let inner = crate::spec::StructType::new(vec![primitive(7, "a", PrimitiveType::Int)]);
     let common = |id_type| {
         vec![
             NestedField::required(1, "id", Type::Primitive(id_type)).into(),
@@ -28,7 +28,7 @@ pub(crate) fn metadata() -> TableMetadata {
         ]
     };
     let mut old = common(PrimitiveType::Int);
-    old.push(primitive(7, "gone", PrimitiveType::Int));
+    old.push(primitive(6, "gone", PrimitiveType::Int));
     let old = Schema::builder().with_fields(old).build().unwrap();
     let new = common(PrimitiveType::Long);
     let new = Schema::builder().with_schema_id(1).with_fields(new).build().unwrap();
@@ -277,9 +277,9 @@ fn dropped_and_nested_key_columns_are_known() {
     for ids in [vec![7], vec![6], vec![6, 7, 1]] {
         assert!(applies(&d, 1, equality(UNPARTITIONED, None, &ids), 2).unwrap());
     }
-    let columns = super::super::KeyColumns::resolve(&[7, 1], &metadata()).unwrap();
+    let columns = super::super::KeyColumns::resolve(&[6, 1], &metadata()).unwrap();
     let types: Vec<_> = columns.iter().map(|c| (c.field_id, c.key_type.clone())).collect();
-    assert_eq!(types, [(1, PrimitiveType::Long), (7, PrimitiveType::Int)]);
+    assert_eq!(types, [(1, PrimitiveType::Long), (6, PrimitiveType::Int)]);
 }
 
 #[test]
