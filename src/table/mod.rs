@@ -15,6 +15,8 @@ mod refs;
 mod result;
 mod retry;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod watch;
 

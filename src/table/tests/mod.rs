@@ -1,0 +1,10 @@
+//! Tests of the commit engine on made-up files: manifests are real, data files need not exist.
+
+mod commits;
+mod conflicts;
+mod epochs;
+mod evolution;
+mod faults;
+mod kit;
+mod refs;
+mod rules;

@@ -1,0 +1,147 @@
+use std::collections::HashSet;
+
+use super::kit::*;
+use crate::error::ErrorKind;
+use crate::spec::*;
+use crate::table::{AddedDelete, RemovedFile, WriteResult};
+
+#[tokio::test]
+async fn compaction_keeps_deletes_that_its_own_outputs_need() {
+    let (_, table) = table().await;
+    let old = data("old", whole());
+    let planned = table.append(rows([old.clone()])).commit().await.unwrap();
+    let two = planned.table.row_delta(deletes([equality("e2", whole())])).commit().await.unwrap();
+    two.table.append(rows([data("new", whole())])).commit().await.unwrap();
+
+    let compacted = data("compacted", whole());
+    planned
+        .table
+        .rewrite_files(vec![gone(&old)], vec![compacted], planned.snapshot_id)
+        .unwrap()
+        .commit()
+        .await
+        .unwrap();
+
+    // The delete at 2 is younger than the compacted rows of age 1 and must stay.
+    assert_eq!(
+        live(&table).await,
+        [("compacted".into(), 1), ("e2".into(), 2), ("new".into(), 3)]
+    );
+}
+
+#[tokio::test]
+async fn deletes_older_than_all_data_go_when_data_is_removed() {
+    let (_, table) = table().await;
+    let (a, b) = (data("a", whole()), data("b", whole()));
+    let one = table.append(rows([a.clone()])).commit().await.unwrap();
+    let two = one.table.row_delta(deletes([equality("e2", whole())])).commit().await.unwrap();
+    let three = two.table.append(rows([b])).commit().await.unwrap();
+    let four = three.table.delete_files(vec![gone(&a)]).commit().await.unwrap();
+
+    assert_eq!(live(&table).await, [("b".into(), 3)]);
+    let summary = &four.snapshot.unwrap().summary().additional_properties.clone();
+    assert_eq!(summary["removed-equality-deletes"], "1");
+    assert_eq!(summary["total-equality-deletes"], "0");
+}
+
+#[tokio::test]
+async fn a_position_delete_for_several_files_is_refused() {
+    let (_, table) = table().await;
+    let mut wide = position("p", &data("a", whole()));
+    wide.referenced_data_file = None;
+    let error = table.row_delta(deletes([wide.clone()])).commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+
+    // Equal bounds on `file_path` name the file as well as field 143 does.
+    let path = b"memory:///t/data/a".as_slice();
+    wide.lower_bounds = [(2_147_483_546, path)].into_iter().collect();
+    wide.upper_bounds = [(2_147_483_546, path)].into_iter().collect();
+    table.row_delta(deletes([wide])).commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_conversion_is_marked_and_refused_when_an_unplanned_file_is_in_reach() {
+    let (_, table) = table().await;
+    let (a, e) = (data("a", whole()), equality("e", whole()));
+    let one = table.append(rows([a.clone()])).commit().await.unwrap();
+    let two = one.table.row_delta(deletes([e.clone()])).commit().await.unwrap();
+    let removed = RemovedFile::new(&e, Some(SequenceNumber(2)));
+    let added =
+        AddedDelete { file: position("p", &a), sequence_number: Some(SequenceNumber(2)) };
+
+    let unplanned = HashSet::new();
+    let error = two
+        .table
+        .convert_deletes(vec![removed.clone()], vec![added.clone()], unplanned, two.snapshot_id)
+        .commit()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed);
+
+    let planned = HashSet::from([a.file_path.clone()]);
+    let done = two
+        .table
+        .convert_deletes(vec![removed], vec![added], planned, two.snapshot_id)
+        .commit()
+        .await
+        .unwrap();
+    let snapshot = done.snapshot.unwrap();
+    assert_eq!(snapshot.summary().operation, Operation::Overwrite);
+    assert_eq!(snapshot.summary().additional_properties["meltwater.logical-change"], "none");
+    assert_eq!(live(&table).await, [("a".into(), 1), ("p".into(), 2)]);
+}
+
+#[tokio::test]
+async fn a_conversion_committed_as_replace_is_refused() {
+    let (_, table) = table().await;
+    let (a, e) = (data("a", whole()), equality("e", whole()));
+    let one = table.append(rows([a.clone()])).commit().await.unwrap();
+    let two = one.table.row_delta(deletes([e.clone()])).commit().await.unwrap();
+    let mut commit =
+        two.table.rewrite_files(vec![gone(&e)], Vec::new(), two.snapshot_id).unwrap();
+    commit.delta.added_deletes =
+        vec![AddedDelete { file: position("p", &a), sequence_number: None }];
+    assert_eq!(commit.commit().await.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn deletes_added_by_a_replace_snapshot_conflict_with_a_rewrite() {
+    let (_, table) = table().await;
+    let (a, small) = (data("a", whole()), position("p1", &data("a", whole())));
+    let one = table.append(rows([a.clone()])).commit().await.unwrap();
+    let two = one.table.row_delta(deletes([small.clone()])).commit().await.unwrap();
+
+    // Another engine converts a later delete and records it as `replace`.
+    let mut replace =
+        two.table.rewrite_files(vec![gone(&small)], Vec::new(), two.snapshot_id).unwrap();
+    replace.delta.added_deletes =
+        vec![AddedDelete { file: position("p2", &a), sequence_number: None }];
+    replace.commit().await.unwrap();
+
+    let compacted = data("b", whole());
+    let error = one
+        .table
+        .rewrite_files(vec![gone(&a)], vec![compacted], one.snapshot_id)
+        .unwrap()
+        .commit()
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed);
+}
+
+#[tokio::test]
+async fn an_upsert_that_misses_a_live_spec_is_refused() {
+    let (_, table) = table().await;
+    let one = table.append(rows([data("a", whole())])).commit().await.unwrap();
+    let evolved =
+        one.table.update_spec().add_field("day", Transform::Identity, None).commit().await.unwrap();
+    let spec = evolved.metadata().default_partition_spec_id();
+    let upsert = |covered: &[i32]| WriteResult {
+        covered_specs: Some(covered.iter().copied().collect()),
+        ..deletes([equality("e", day(spec, 1))])
+    };
+
+    let error = evolved.row_delta(upsert(&[spec])).commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed);
+    evolved.row_delta(upsert(&[0, spec])).commit().await.unwrap();
+}
