@@ -103,8 +103,7 @@ async fn removed_files_stay_as_deleted_entries_of_the_removing_snapshot() {
     let manifests = two.table.manifests(&head).await.unwrap();
     assert_eq!(manifests.len(), 1);
     let entries = two.table.entries(&manifests[0]).await.unwrap();
-    let deleted: Vec<_> =
-        entries.iter().filter(|e| e.status == ManifestStatus::Deleted).collect();
+    let deleted: Vec<_> = entries.iter().filter(|e| e.status == ManifestStatus::Deleted).collect();
     assert_eq!(deleted.len(), 1);
     assert_eq!(deleted[0].snapshot_id, two.snapshot_id);
     assert_eq!(deleted[0].sequence_number, SequenceNumber(1));

@@ -32,8 +32,7 @@ async fn set_up() -> (Table, i32, DataFile, Committed) {
     let (_, table) = partitioned().await;
     let spec = table.metadata().default_partition_spec_id();
     let a = data("a", day(spec, 1));
-    let planned =
-        table.append(rows([a.clone(), data("z", day(spec, 2))])).commit().await.unwrap();
+    let planned = table.append(rows([a.clone(), data("z", day(spec, 2))])).commit().await.unwrap();
     (planned.table.clone(), spec, a, planned)
 }
 
@@ -126,8 +125,11 @@ async fn the_truth_table_of_concurrent_changes() {
             let (table, spec, a, planned) = set_up().await;
             apply(meanwhile, &table, spec, &a, planned.snapshot_id).await;
             let got = commit(ours, &planned, spec, &a).await;
-            let expected =
-                if refused.contains(&meanwhile) { Err(ErrorKind::ValidationFailed) } else { Ok(()) };
+            let expected = if refused.contains(&meanwhile) {
+                Err(ErrorKind::ValidationFailed)
+            } else {
+                Ok(())
+            };
             assert_eq!(got, expected, "{ours:?} while {meanwhile:?}");
         }
     }

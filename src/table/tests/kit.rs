@@ -195,7 +195,7 @@ pub async fn table_with(
     new.properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let loaded = catalog.create_table(&ident, new).await.unwrap();
     let environment = Environment {
-        clock: Arc::new(ManualClock::new(1_900_000_000_000)),
+        clock: Arc::new(ManualClock::new(1_700_000_000_000)),
         ids: Arc::new(SeededIds::new(42)),
     };
     let table = Table::from_loaded(catalog.clone(), ident, loaded)
@@ -262,8 +262,7 @@ pub async fn live(table: &Table) -> Vec<(String, i64)> {
 /// Every metadata file in the store.
 pub async fn stored(table: &Table) -> Vec<String> {
     let listing = table.storage().list("memory:///t/metadata").unwrap();
-    let mut all: Vec<String> =
-        listing.map_ok(|info| info.location).try_collect().await.unwrap();
+    let mut all: Vec<String> = listing.map_ok(|info| info.location).try_collect().await.unwrap();
     all.sort();
     all
 }

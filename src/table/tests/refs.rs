@@ -16,8 +16,7 @@ async fn commits_go_to_branches_and_never_to_tags() {
     let retention = RefUpdate::SetRetention { name: "audit".into(), retention: keep.clone() };
     let table = table.update_ref(retention).await.unwrap();
 
-    let done =
-        table.append(rows([data("b", whole())])).branch("audit").commit().await.unwrap();
+    let done = table.append(rows([data("b", whole())])).branch("audit").commit().await.unwrap();
     assert_eq!(live(&table).await, [("a".into(), 1)]);
     let refs = refs_of(done.table.metadata()).unwrap();
     assert_eq!(refs["audit"].snapshot_id, done.snapshot_id.0);

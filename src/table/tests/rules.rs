@@ -23,10 +23,7 @@ async fn compaction_keeps_deletes_that_its_own_outputs_need() {
         .unwrap();
 
     // The delete at 2 is younger than the compacted rows of age 1 and must stay.
-    assert_eq!(
-        live(&table).await,
-        [("compacted".into(), 1), ("e2".into(), 2), ("new".into(), 3)]
-    );
+    assert_eq!(live(&table).await, [("compacted".into(), 1), ("e2".into(), 2), ("new".into(), 3)]);
 }
 
 #[tokio::test]
@@ -66,8 +63,7 @@ async fn a_conversion_is_marked_and_refused_when_an_unplanned_file_is_in_reach()
     let one = table.append(rows([a.clone()])).commit().await.unwrap();
     let two = one.table.row_delta(deletes([e.clone()])).commit().await.unwrap();
     let removed = RemovedFile::new(&e, Some(SequenceNumber(2)));
-    let added =
-        AddedDelete { file: position("p", &a), sequence_number: Some(SequenceNumber(2)) };
+    let added = AddedDelete { file: position("p", &a), sequence_number: Some(SequenceNumber(2)) };
 
     let unplanned = HashSet::new();
     let error = two
@@ -97,8 +93,7 @@ async fn a_conversion_committed_as_replace_is_refused() {
     let (a, e) = (data("a", whole()), equality("e", whole()));
     let one = table.append(rows([a.clone()])).commit().await.unwrap();
     let two = one.table.row_delta(deletes([e.clone()])).commit().await.unwrap();
-    let mut commit =
-        two.table.rewrite_files(vec![gone(&e)], Vec::new(), two.snapshot_id).unwrap();
+    let mut commit = two.table.rewrite_files(vec![gone(&e)], Vec::new(), two.snapshot_id).unwrap();
     commit.delta.added_deletes =
         vec![AddedDelete { file: position("p", &a), sequence_number: None }];
     assert_eq!(commit.commit().await.unwrap_err().kind(), ErrorKind::InvalidInput);
