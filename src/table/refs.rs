@@ -1,5 +1,7 @@
 //! Branches, tags and rollback.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{
     MAIN_BRANCH, SnapshotId, SnapshotReference, SnapshotRetention, TableRequirement, TableUpdate,
@@ -76,84 +78,118 @@ impl Table {
     }
 }
 
+/// The refs of one base, and what may become of them.
+struct Refs<'a> {
+    base: &'a Table,
+    all: BTreeMap<String, SnapshotReference>,
+}
+
 fn plan(base: &Table, update: &RefUpdate) -> Result<Change> {
-    let refs = refs_of(base.metadata())?;
-    let find = |name: &str| {
-        refs.get(name).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("table `{}` has no branch or tag `{name}`", base.ident()),
-            )
-        })
-    };
-    let set = |name: &str, reference: SnapshotReference| TableUpdate::SetSnapshotRef {
-        ref_name: name.to_string(),
-        reference,
-    };
-    let moved = |name: &str, to: SnapshotId| -> Result<TableUpdate> {
-        let old = find(name)?;
-        if !old.is_branch() {
-            return Err(Error::invalid(format!("`{name}` is a tag: tags do not move")));
-        }
-        Ok(set(name, SnapshotReference::new(to.0, old.retention.clone())))
-    };
+    let refs = Refs { base, all: refs_of(base.metadata())? };
     let name = ref_name(update);
     let updates = match update {
         RefUpdate::CreateBranch { snapshot, .. } => {
-            vec![set(
-                name,
-                created(base, &refs, name, *snapshot, SnapshotRetention::branch(None, None, None))?,
-            )]
+            vec![refs.create(name, *snapshot, SnapshotRetention::branch(None, None, None))?]
         }
         RefUpdate::CreateTag { snapshot, max_ref_age_ms, .. } => {
             let retention = SnapshotRetention::Tag { max_ref_age_ms: *max_ref_age_ms };
-            vec![set(name, created(base, &refs, name, *snapshot, retention)?)]
+            vec![refs.create(name, *snapshot, retention)?]
         }
-        RefUpdate::FastForward { to, .. } => {
-            base.snapshot(*to)?;
-            if !base.is_ancestor(SnapshotId(find(name)?.snapshot_id), *to) {
-                return Err(Error::invalid(format!(
-                    "snapshot {to} does not descend from the head of `{name}`"
-                ))
-                .with_hint("fast-forward only goes to descendants; roll back or branch instead"));
-            }
-            vec![moved(name, *to)?]
-        }
+        RefUpdate::FastForward { to, .. } => vec![refs.fast_forward(name, *to)?],
         RefUpdate::Rollback { to, .. } => {
-            base.snapshot(*to)?;
-            if !base.is_ancestor(*to, SnapshotId(find(name)?.snapshot_id)) {
-                return Err(Error::invalid(format!(
-                    "snapshot {to} is not an ancestor of the head of `{name}`"
-                ))
-                .with_hint(format!(
-                    "`meltwater inspect history {}` shows the ancestors",
-                    base.ident()
-                )));
-            }
-            vec![moved(name, *to)?, idempotency::count_rollback(base, name)]
+            vec![refs.rewind(name, *to)?, idempotency::count_rollback(base, name)]
         }
         RefUpdate::Drop { .. } => {
-            find(name)?;
+            refs.find(name)?;
             if name == MAIN_BRANCH {
                 return Err(Error::invalid("the branch `main` cannot be dropped"));
             }
             vec![TableUpdate::RemoveSnapshotRef { ref_name: name.to_string() }]
         }
-        RefUpdate::SetRetention { retention, .. } => {
-            let old = find(name)?;
-            if old.is_branch() != matches!(retention, SnapshotRetention::Branch { .. }) {
-                return Err(Error::invalid(format!(
-                    "the retention is not of the kind of `{name}`"
-                )));
-            }
-            vec![set(name, SnapshotReference::new(old.snapshot_id, retention.clone()))]
-        }
+        RefUpdate::SetRetention { retention, .. } => vec![refs.retain(name, retention)?],
     };
     let requirement = TableRequirement::RefSnapshotIdMatch {
         r#ref: name.to_string(),
-        snapshot_id: refs.get(name).map(|r| r.snapshot_id),
+        snapshot_id: refs.all.get(name).map(|r| r.snapshot_id),
     };
     Ok(Change { requirements: vec![requirement], updates })
+}
+
+impl Refs<'_> {
+    fn find(&self, name: &str) -> Result<&SnapshotReference> {
+        self.all.get(name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("table `{}` has no branch or tag `{name}`", self.base.ident()),
+            )
+            .with_hint(format!("`meltwater inspect refs {}` lists them", self.base.ident()))
+        })
+    }
+
+    fn create(
+        &self,
+        name: &str,
+        snapshot: SnapshotId,
+        retention: SnapshotRetention,
+    ) -> Result<TableUpdate> {
+        self.base.snapshot(snapshot)?;
+        if name.is_empty() {
+            return Err(Error::invalid("a branch or tag needs a name"));
+        }
+        if self.all.contains_key(name) {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("table `{}` has a branch or tag `{name}` already", self.base.ident()),
+            ));
+        }
+        Ok(set(name, SnapshotReference::new(snapshot.0, retention)))
+    }
+
+    /// The branch `name` with another head and its own retention.
+    fn moved(&self, name: &str, to: SnapshotId) -> Result<TableUpdate> {
+        let old = self.find(name)?;
+        if !old.is_branch() {
+            return Err(Error::invalid(format!("`{name}` is a tag: tags do not move")));
+        }
+        Ok(set(name, SnapshotReference::new(to.0, old.retention.clone())))
+    }
+
+    fn fast_forward(&self, name: &str, to: SnapshotId) -> Result<TableUpdate> {
+        self.base.snapshot(to)?;
+        if !self.base.is_ancestor(SnapshotId(self.find(name)?.snapshot_id), to) {
+            return Err(Error::invalid(format!(
+                "snapshot {to} does not descend from the head of `{name}`"
+            ))
+            .with_hint("fast-forward only goes to descendants; roll back or branch instead"));
+        }
+        self.moved(name, to)
+    }
+
+    fn rewind(&self, name: &str, to: SnapshotId) -> Result<TableUpdate> {
+        self.base.snapshot(to)?;
+        if !self.base.is_ancestor(to, SnapshotId(self.find(name)?.snapshot_id)) {
+            return Err(Error::invalid(format!(
+                "snapshot {to} is not an ancestor of the head of `{name}`"
+            ))
+            .with_hint(format!(
+                "`meltwater inspect history {}` shows the ancestors",
+                self.base.ident()
+            )));
+        }
+        self.moved(name, to)
+    }
+
+    fn retain(&self, name: &str, retention: &SnapshotRetention) -> Result<TableUpdate> {
+        let old = self.find(name)?;
+        if old.is_branch() != matches!(retention, SnapshotRetention::Branch { .. }) {
+            return Err(Error::invalid(format!("the retention is not of the kind of `{name}`")));
+        }
+        Ok(set(name, SnapshotReference::new(old.snapshot_id, retention.clone())))
+    }
+}
+
+fn set(name: &str, reference: SnapshotReference) -> TableUpdate {
+    TableUpdate::SetSnapshotRef { ref_name: name.to_string(), reference }
 }
 
 fn ref_name(update: &RefUpdate) -> &str {
@@ -165,24 +201,4 @@ fn ref_name(update: &RefUpdate) -> &str {
         | RefUpdate::Drop { name }
         | RefUpdate::SetRetention { name, .. } => name,
     }
-}
-
-fn created(
-    base: &Table,
-    refs: &std::collections::BTreeMap<String, SnapshotReference>,
-    name: &str,
-    snapshot: SnapshotId,
-    retention: SnapshotRetention,
-) -> Result<SnapshotReference> {
-    base.snapshot(snapshot)?;
-    if name.is_empty() {
-        return Err(Error::invalid("a branch or tag needs a name"));
-    }
-    if refs.contains_key(name) {
-        return Err(Error::new(
-            ErrorKind::AlreadyExists,
-            format!("table `{}` has a branch or tag `{name}` already", base.ident()),
-        ));
-    }
-    Ok(SnapshotReference::new(snapshot.0, retention))
 }
