@@ -1,1 +1,5 @@
 //! Fixtures, faults and contract suites.
+
+mod faulty;
+
+pub use faulty::{FaultPlan, FaultyStore};
