@@ -213,7 +213,7 @@ impl ObjectStore for FaultyStore {
         let remembered = async move {
             let seen: Vec<ObjectMeta> = listing.try_collect().await?;
             remember(&state, key, &seen);
-            Ok(futures::stream::iter(seen.into_iter().map(Ok)))
+            Ok::<_, object_store::Error>(futures::stream::iter(seen.into_iter().map(Ok)))
         };
         futures::stream::once(remembered).try_flatten().boxed()
     }
