@@ -12,8 +12,8 @@ use super::filter::{Cmp, Filter};
 use crate::error::{Error, Result};
 use crate::spec::{
     BinaryExpression, Bind, BoundPredicate, Datum, NestedField, NestedFieldRef, Predicate,
-    PredicateOperator, PrimitiveType, Reference, Schema, SchemaRef, StructType, Type,
-    UnaryExpression,
+    PredicateOperator, PrimitiveLiteral, PrimitiveType, Reference, Schema, SchemaRef, StructType,
+    Type, UnaryExpression,
 };
 
 /// Binds a filter to a schema: unknown names are refused, literals take the column's type (EXP-2)
@@ -200,6 +200,13 @@ fn prefix(
             "column `{name}` of type {kind} cannot start with a value of type {}",
             literal.data_type()
         )));
+    }
+    // Everything starts with nothing.
+    if matches!(literal.literal(), PrimitiveLiteral::String(s) if s.is_empty())
+        || matches!(literal.literal(), PrimitiveLiteral::Binary(b) if b.is_empty())
+    {
+        let positive = op == PredicateOperator::StartsWith;
+        return Ok(if positive { coerce::not_null(name) } else { Predicate::AlwaysFalse });
     }
     let column = Reference::new(name);
     Ok(Predicate::Binary(BinaryExpression::new(op, column, literal.clone())))

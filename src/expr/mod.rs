@@ -24,6 +24,7 @@ mod order;
 mod parse;
 mod partition;
 mod project;
+mod show;
 mod stats;
 mod time;
 
@@ -32,7 +33,11 @@ pub use evaluate::evaluate;
 pub use filter::Filter;
 pub use parse::parse;
 pub use partition::PartitionFilter;
+pub use show::describe;
 pub use stats::{ColumnStats, FileStats, might_match, must_match};
 
 #[allow(unused_imports)] // Named by the module doc.
 use crate::spec::{BoundPredicate, Predicate};
+
+#[cfg(test)]
+mod tests;
