@@ -192,3 +192,95 @@ fn entry_bytes(entry: &ManifestEntry) -> usize {
     const ALLOCATOR: usize = 8 * 16;
     size_of::<ManifestEntry>() + size_of::<DataFile>() + ALLOCATOR + entry.file.heap_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::ErrorKind;
+    use crate::manifest::{ManifestCodec, ManifestWriter};
+    use crate::spec::{
+        DataContentType, ManifestContentType, PartitionKey, PartitionSpec, Schema, SnapshotId,
+    };
+
+    const LOCATION: &str = "memory://m/manifest.avro";
+
+    fn storage() -> Storage {
+        Storage::default().with_store("memory://m", Arc::new(InMemory::new()))
+    }
+
+    /// Writes a manifest of one file and returns its list entry.
+    async fn write(storage: &Storage, path: &str) -> ManifestFile {
+        let schema = Arc::new(Schema::builder().build().unwrap());
+        let mut writer = ManifestWriter::new(
+            ManifestContentType::Data,
+            schema,
+            Arc::new(PartitionSpec::unpartition_spec()),
+            vec![],
+            SnapshotId(1),
+            ManifestCodec::Deflate,
+        );
+        let partition = PartitionKey::unpartitioned(0);
+        let file = DataFile::new(DataContentType::Data, path, partition, 1, 10);
+        writer.add(&file, None).unwrap();
+        let (bytes, mut manifest) = writer.finish(LOCATION).unwrap();
+        storage.write(LOCATION, bytes).await.unwrap();
+        manifest.sequence_number = 1;
+        manifest
+    }
+
+    #[tokio::test]
+    async fn readers_of_one_manifest_share_one_load() {
+        let (storage, cache) = (storage(), ManifestCache::new(1 << 20));
+        let manifest = write(&storage, "a").await;
+        let (first, second) =
+            tokio::join!(cache.entries(&storage, &manifest), cache.entries(&storage, &manifest));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(Arc::ptr_eq(&first, &second));
+        storage.delete(LOCATION).await.unwrap();
+        let third = cache.clone().entries(&storage, &manifest).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &third), "the file is not needed any more");
+    }
+
+    #[tokio::test]
+    async fn errors_are_not_kept() {
+        let (storage, cache) = (storage(), ManifestCache::new(1 << 20));
+        let manifest = write(&storage, "a").await;
+        let bytes = storage.read(LOCATION).await.unwrap();
+        storage.delete(LOCATION).await.unwrap();
+        let error = cache.entries(&storage, &manifest).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        storage.write(LOCATION, bytes.slice(..bytes.len() - 1)).await.unwrap();
+        let error = cache.entries(&storage, &manifest).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CorruptData);
+        assert!(error.to_string().contains("shorter"), "{error}");
+        storage.write(LOCATION, bytes).await.unwrap();
+        assert_eq!(cache.entries(&storage, &manifest).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn stores_and_inherited_numbers_are_told_apart() {
+        let (one, two, cache) = (storage(), storage(), ManifestCache::new(1 << 20));
+        let manifest = write(&one, "of one").await;
+        write(&two, "of two").await;
+        assert_eq!(cache.entries(&one, &manifest).await.unwrap()[0].file.file_path, "of one");
+        // The second path is longer by nothing, so lengths agree.
+        assert_eq!(cache.entries(&two, &manifest).await.unwrap()[0].file.file_path, "of two");
+        let later = ManifestFile { sequence_number: 2, ..manifest };
+        let entries = cache.entries(&one, &later).await.unwrap();
+        assert_eq!(entries[0].sequence_number.0, 2);
+    }
+
+    #[tokio::test]
+    async fn the_budget_holds() {
+        let (storage, cache) = (storage(), ManifestCache::new(2000));
+        let manifest = write(&storage, "a").await;
+        for sequence_number in 1..50 {
+            let manifest = ManifestFile { sequence_number, ..manifest.clone() };
+            cache.entries(&storage, &manifest).await.unwrap();
+        }
+        cache.cache.run_pending_tasks().await;
+        assert!(cache.held_bytes() > 0 && cache.held_bytes() <= 2000, "{}", cache.held_bytes());
+    }
+}

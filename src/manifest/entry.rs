@@ -25,7 +25,7 @@ pub struct ReadOptions {
     pub statistics: bool,
     /// The types of the partition values today, in the order of the spec's fields. Values
     /// written before a promotion (int to long, float to double) are widened to them, so that
-    /// old and new files of one partition compare equal. Without: as written.
+    /// old and new files of one partition compare equal (MAN-10). Without: as written.
     pub partition_types: Option<Arc<[Type]>>,
 }
 

@@ -66,7 +66,7 @@ impl ManifestWriter {
     }
 
     /// Adds a new file. Without a `sequence_number` it gets the commit's; a rewrite passes the
-    /// age of the rows it rewrote.
+    /// age of the rows it rewrote (MAN-9).
     ///
     /// # Errors
     /// `InvalidInput` if the file's content, spec or partition does not fit the manifest.
@@ -155,6 +155,7 @@ impl ManifestWriter {
             *rows = rows.saturating_add(file.record_count);
         }
         let [_, sequence_number, _] = numbers;
+        // (MAN-8)
         if status != ManifestStatus::Deleted
             && let Some(number) = sequence_number
         {

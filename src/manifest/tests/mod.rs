@@ -1,6 +1,10 @@
 //! Tests of manifests and manifest lists as a whole.
 
+mod fixtures;
+mod hostile;
+mod peer;
 mod roundtrip;
+mod rules;
 
 use std::sync::Arc;
 
