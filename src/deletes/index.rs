@@ -11,7 +11,8 @@ use super::DeleteFile;
 use super::pruning::{FileBounds, KeyStats, is_outside_path_bounds};
 use crate::error::{Error, Result};
 use crate::spec::{
-    DataContentType, DataFile, DataFileFormat, PartitionKey, SequenceNumber, TableMetadata,
+    DataContentType, DataFile, DataFileFormat, Literal, PartitionKey, PrimitiveLiteral,
+    SequenceNumber, TableMetadata,
 };
 
 /// All delete files of one snapshot, laid out so that a data file finds its own at once.
@@ -87,7 +88,7 @@ impl DeleteFileIndex {
         let mut bounds = FileBounds::new(file);
         self.global.collect(&mut bounds, sequence_number, &mut found);
         if !self.equality.is_empty() || !self.positions.is_empty() {
-            let key = file.partition_key();
+            let key = scope_key(file);
             if let Some(list) = self.equality.get(&key) {
                 list.collect(&mut bounds, sequence_number, &mut found);
             }
@@ -130,7 +131,7 @@ impl DeleteFileIndex {
     /// The equality deletes that share scope and equality ids with `delete`, itself included:
     /// they end up in one [`EqualityDeleteMap`](super::EqualityDeleteMap).
     pub fn equality_siblings(&self, delete: &DataFile) -> Vec<DeleteFile> {
-        let list = self.equality.get(&delete.partition_key()).unwrap_or(&self.global);
+        let list = self.equality.get(&scope_key(delete)).unwrap_or(&self.global);
         let wanted = id_set(delete);
         let same = |other: &&(DeleteFile, Vec<KeyStats>)| id_set(&other.0.file) == wanted;
         list.deletes.iter().filter(same).map(|(delete, _)| delete.clone()).collect()
@@ -149,14 +150,14 @@ impl DeleteFileIndex {
                 let list = if is_global {
                     &mut self.global
                 } else {
-                    self.equality.entry(delete.file.partition_key()).or_default()
+                    self.equality.entry(scope_key(&delete.file)).or_default()
                 };
                 list.deletes.push((delete, stats));
             }
             DataContentType::PositionDeletes => match delete.file.referenced_path() {
                 Some(path) => self.by_path.entry(path.to_string()).or_default().push(delete),
                 None => {
-                    self.positions.entry(delete.file.partition_key()).or_default().push(delete);
+                    self.positions.entry(scope_key(&delete.file)).or_default().push(delete);
                 }
             },
             DataContentType::Data => {
@@ -200,6 +201,19 @@ fn young_enough(list: &[DeleteFile], sequence_number: SequenceNumber) -> &[Delet
     list.get(start..).unwrap_or_default()
 }
 
+/// The file's partition, with values written before a promotion widened, so that old and new
+/// files of one partition meet (DEL-2).
+pub(super) fn scope_key(file: &DataFile) -> PartitionKey {
+    let widen = |value: Option<&Literal>| match value {
+        Some(Literal::Primitive(PrimitiveLiteral::Int(v))) => Some(Literal::long(i64::from(*v))),
+        Some(Literal::Primitive(PrimitiveLiteral::Float(v))) => {
+            Some(Literal::double(f64::from(v.0)))
+        }
+        other => other.cloned(),
+    };
+    PartitionKey { spec_id: file.spec_id, values: file.partition.iter().map(widen).collect() }
+}
+
 pub(super) fn id_set(file: &DataFile) -> Vec<i32> {
     let mut ids = file.equality_ids.clone().unwrap_or_default();
     ids.sort_unstable();
@@ -218,7 +232,7 @@ fn check_format(file: &DataFile) -> Result<()> {
 }
 
 fn check_same_partition(data: &DataFile, delete: &DataFile) -> Result<()> {
-    if data.spec_id == delete.spec_id && data.partition_key() == delete.partition_key() {
+    if scope_key(data) == scope_key(delete) {
         return Ok(());
     }
     Err(broken(delete, "position delete names a data file of another partition")

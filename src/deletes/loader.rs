@@ -17,7 +17,7 @@ use roaring::RoaringTreemap;
 use super::columns::KeyColumns;
 use super::equality::{EqualityDeleteMap, HashPartition};
 use super::group::{Group, Loaded, Source};
-use super::index::id_set;
+use super::index::{id_set, scope_key};
 use super::positions::read_positions;
 use super::{DeleteFile, DeleteFileIndex};
 use crate::error::{Error, Result};
@@ -60,6 +60,8 @@ pub struct EqualityDeletes {
 /// Equality deletes that are served in hash parts, because all keys would pass the budget.
 #[derive(Debug, Clone)]
 pub struct OversizedDeletes {
+    /// The partition they are about; none for global ones.
+    pub scope: Option<PartitionKey>,
     /// The columns they compare.
     pub columns: KeyColumns,
     /// The delete files.
@@ -174,8 +176,8 @@ impl DeleteLoader {
             match loaded {
                 Loaded::Maps(maps) => found.maps.extend(maps),
                 Loaded::Oversized(parts) => {
-                    let columns = group.columns.clone();
-                    found.oversized.push(OversizedDeletes { columns, files, parts });
+                    let (scope, columns) = (key.0, group.columns.clone());
+                    found.oversized.push(OversizedDeletes { scope, columns, files, parts });
                 }
             }
         }
@@ -230,7 +232,7 @@ impl DeleteLoader {
             Error::corrupt("delete file has an unknown partition spec")
                 .with_context("delete file", &file.file_path)
         })?;
-        Ok((!spec.is_unpartitioned()).then(|| file.partition_key()))
+        Ok((!spec.is_unpartitioned()).then(|| scope_key(file)))
     }
 
     fn group(&self, key: &GroupKey) -> Result<Arc<Group>> {

@@ -134,6 +134,14 @@ fn deletes_reach_their_own_spec_and_partition_and_unpartitioned_equality_deletes
     }
 }
 
+#[test]
+fn partition_values_of_before_and_after_a_promotion_are_one_partition() {
+    let file = data(BY_DAY, Some(1));
+    let mut delete = equality(BY_DAY, None, &[1]);
+    delete.partition = Struct::from_iter([Some(Literal::long(1))]);
+    assert!(applies(&file, 1, delete, 2).unwrap());
+}
+
 fn path_scoped(referenced: Option<&str>, bounds: Option<(&str, &str)>) -> DataFile {
     let mut f = position(BY_DAY, Some(1));
     f.referenced_data_file = referenced.map(str::to_string);

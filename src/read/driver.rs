@@ -1,0 +1,283 @@
+//! Runs the tasks of a scan on all cores, within its budgets.
+//!
+//! One driver task takes tasks from the planner, loads their deletes, cuts large files into
+//! pieces of whole row groups and starts a tokio task a piece. Pieces wait for a place
+//! (parallelism) and for memory (their row groups); batches wait for memory until the consumer
+//! takes them. Nothing here waits for something started later, so nothing can lock up.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::oversized;
+use super::task::{Prepared, TaskReader, in_task};
+use crate::error::{Error, Result};
+use crate::file::footer;
+use crate::scan::FileScanTask;
+
+/// Files below this are read in one piece.
+const SPLIT_FILES_OVER: u64 = 8 * 1024 * 1024;
+/// Pieces have at least this many compressed bytes, for a piece costs a task and a request.
+const PIECE_BYTES: i64 = 8 * 1024 * 1024;
+/// Batches of one piece that wait when the scan is ordered.
+const ORDERED_AHEAD: usize = 2;
+/// Tasks whose oversized deletes are applied in one go.
+const OVERSIZED_TASKS: usize = 256;
+
+/// A batch, and the memory that it holds until it is taken.
+type Item = Result<(RecordBatch, Option<OwnedSemaphorePermit>)>;
+
+/// Where pieces put their batches.
+enum Output {
+    AsReady(mpsc::Sender<Item>),
+    /// A channel a piece, in order.
+    Ordered(mpsc::Sender<mpsc::Receiver<Item>>),
+}
+
+/// Runs all tasks; batches in the order that the reader asks for.
+pub(super) fn run(
+    reader: Arc<TaskReader>,
+    tasks: BoxStream<'static, Result<FileScanTask>>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    if reader.ordered {
+        return run_ordered(reader, tasks);
+    }
+    let (sender, receiver) = mpsc::channel(4 * reader.parallelism);
+    let mut driver = JoinSet::new();
+    driver.spawn(drive(reader, tasks, Output::AsReady(sender)));
+    let items = stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|item| (item, receiver))
+    });
+    until_error(items.boxed(), driver)
+}
+
+/// Runs all tasks; batches in the order of tasks and rows.
+pub(super) fn run_ordered(
+    reader: Arc<TaskReader>,
+    tasks: BoxStream<'static, Result<FileScanTask>>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let (sender, receiver) = mpsc::channel(reader.parallelism);
+    let mut driver = JoinSet::new();
+    driver.spawn(drive(reader, tasks, Output::Ordered(sender)));
+    let pieces = stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
+    let items = pieces.flat_map(|piece| {
+        stream::unfold(piece, |mut piece| async { piece.recv().await.map(|item| (item, piece)) })
+    });
+    until_error(items.boxed(), driver)
+}
+
+/// Takes items until the first error. The driver, and with it every piece, stops when the
+/// stream is dropped or has ended.
+fn until_error(
+    items: BoxStream<'static, Item>,
+    driver: JoinSet<()>,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let state = (items, driver);
+    stream::try_unfold(state, |(mut items, mut driver)| async move {
+        match items.try_next().await? {
+            Some((batch, memory)) => {
+                drop(memory);
+                Ok(Some((batch, (items, driver))))
+            }
+            None => match driver.join_next().await {
+                Some(Err(e)) if e.is_panic() => {
+                    Err(Error::internal("the scan's driver panicked").with_source(e))
+                }
+                _ => Ok(None),
+            },
+        }
+    })
+    .boxed()
+}
+
+async fn drive(
+    reader: Arc<TaskReader>,
+    tasks: BoxStream<'static, Result<FileScanTask>>,
+    output: Output,
+) {
+    if let Err(error) = try_drive(&reader, tasks, &output).await {
+        output.fail(error).await;
+    }
+}
+
+async fn try_drive(
+    reader: &Arc<TaskReader>,
+    tasks: BoxStream<'static, Result<FileScanTask>>,
+    output: &Output,
+) -> Result<()> {
+    let preparing = reader.clone();
+    let mut prepared = tasks
+        .map_ok(move |task| {
+            let reader = preparing.clone();
+            async move { reader.prepare(task).await }
+        })
+        .try_buffered(reader.parallelism);
+    let mut pieces = Pieces {
+        reader: reader.clone(),
+        places: Arc::new(Semaphore::new(reader.parallelism)),
+        running: JoinSet::new(),
+    };
+    let mut oversized: Vec<Prepared> = Vec::new();
+    while let Some(task) = prepared.try_next().await? {
+        let is_oversized = !task.equality.oversized.is_empty();
+        if oversized.len() >= OVERSIZED_TASKS || (reader.ordered && !is_oversized) {
+            pieces.start_oversized(&mut oversized, output).await?;
+        }
+        if is_oversized {
+            oversized.push(task);
+        } else {
+            pieces.start(task, output).await?;
+        }
+        pieces.reap()?;
+    }
+    pieces.start_oversized(&mut oversized, output).await?;
+    pieces.finish().await
+}
+
+/// The pieces that run now.
+struct Pieces {
+    reader: Arc<TaskReader>,
+    places: Arc<Semaphore>,
+    running: JoinSet<()>,
+}
+
+/// Some row groups of a task.
+struct Piece {
+    task: Arc<Prepared>,
+    row_groups: Option<Range<usize>>,
+    /// KiB that its largest row group takes while it is decoded.
+    kib: u32,
+}
+
+impl Pieces {
+    async fn start_oversized(&mut self, tasks: &mut Vec<Prepared>, output: &Output) -> Result<()> {
+        oversized::resolve(&self.reader, tasks).await?;
+        for task in tasks.drain(..) {
+            self.start(task, output).await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, task: Prepared, output: &Output) -> Result<()> {
+        for piece in self.pieces_of(task).await? {
+            let Some(sender) = output.sender().await else { return Ok(()) };
+            let broken = |e| Error::internal("a semaphore was closed").with_source(e);
+            let place = self.places.clone().acquire_owned().await.map_err(broken)?;
+            let kib = piece.kib.clamp(1, self.reader.decoding_kib);
+            let memory =
+                self.reader.decoding.clone().acquire_many_owned(kib).await.map_err(broken)?;
+            let waiting = match output {
+                Output::AsReady(_) => Some(self.reader.clone()),
+                Output::Ordered(_) => None,
+            };
+            let reader = self.reader.clone();
+            self.running.spawn(async move {
+                if let Err(error) = decode(&reader, &piece, &sender, waiting).await {
+                    let _ = sender.send(Err(in_task(error, &piece.task.task))).await;
+                }
+                drop((place, memory));
+            });
+        }
+        Ok(())
+    }
+
+    async fn pieces_of(&self, task: Prepared) -> Result<Vec<Piece>> {
+        let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        let file = task.task.file.clone();
+        if file.file_size_in_bytes <= SPLIT_FILES_OVER {
+            let kib = kib(file.file_size_in_bytes);
+            return Ok(vec![Piece { task: Arc::new(task), row_groups: None, kib }]);
+        }
+        let storage = self.reader.context.table.storage();
+        let size = Some(file.file_size_in_bytes);
+        let footer = footer(storage, &file.file_path, size).await;
+        let footer = footer.map_err(|e| in_task(e, &task.task))?;
+        let task = Arc::new(task);
+        let mut pieces = Vec::new();
+        let (mut start, mut bytes, mut largest) = (0, 0i64, 0u64);
+        let groups = footer.row_groups();
+        for (at, group) in groups.iter().enumerate() {
+            let size = group.compressed_size();
+            bytes = bytes.saturating_add(size);
+            largest = largest.max(u64::try_from(size).unwrap_or(0));
+            if bytes >= PIECE_BYTES || at + 1 == groups.len() {
+                let (task, kib) = (task.clone(), kib(largest));
+                pieces.push(Piece { task, row_groups: Some(start..at + 1), kib });
+                (start, bytes, largest) = (at + 1, 0, 0);
+            }
+        }
+        Ok(pieces)
+    }
+
+    /// Notices pieces that panicked while others run.
+    fn reap(&mut self) -> Result<()> {
+        while let Some(done) = self.running.try_join_next() {
+            done.map_err(broke_off)?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        while let Some(done) = self.running.join_next().await {
+            done.map_err(broke_off)?;
+        }
+        Ok(())
+    }
+}
+
+fn broke_off(error: tokio::task::JoinError) -> Error {
+    Error::internal("a piece of the scan broke off").with_source(error)
+}
+
+impl Output {
+    /// Where the next piece puts its batches; `None` when nobody wants them any more.
+    async fn sender(&self) -> Option<mpsc::Sender<Item>> {
+        match self {
+            Self::AsReady(sender) => Some(sender.clone()),
+            Self::Ordered(pieces) => {
+                let (sender, receiver) = mpsc::channel(ORDERED_AHEAD);
+                pieces.send(receiver).await.ok().map(|()| sender)
+            }
+        }
+    }
+
+    async fn fail(&self, error: Error) {
+        if let Some(sender) = self.sender().await {
+            let _ = sender.send(Err(error)).await;
+        }
+    }
+}
+
+/// Decodes a piece and sends its rows. With `waiting`, batches are charged to the memory of
+/// that reader until the consumer takes them.
+async fn decode(
+    reader: &TaskReader,
+    piece: &Piece,
+    sender: &mpsc::Sender<Item>,
+    waiting: Option<Arc<TaskReader>>,
+) -> Result<()> {
+    let task = &piece.task;
+    let mut open = reader.open(task, piece.row_groups.clone()).await?;
+    while let Some(batch) = open.batches.try_next().await? {
+        let Some(rows) = task.merge(batch, open.positions.as_deref())? else { continue };
+        let memory = match &waiting {
+            None => None,
+            Some(reader) => {
+                let kib = u32::try_from(rows.get_array_memory_size() / 1024).unwrap_or(u32::MAX);
+                let kib = kib.clamp(1, reader.waiting_kib);
+                reader.waiting.clone().acquire_many_owned(kib).await.ok()
+            }
+        };
+        if sender.send(Ok((rows, memory))).await.is_err() {
+            return Ok(()); // nobody reads on
+        }
+    }
+    Ok(())
+}
