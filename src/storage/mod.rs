@@ -163,6 +163,24 @@ impl Storage {
         }
     }
 
+    /// What tells this file from an earlier or later one of the same name: compare for equality
+    /// only.
+    ///
+    /// # Errors
+    /// As [`Storage::read`].
+    pub async fn stamp(&self, location: &str) -> Result<String> {
+        let (store, path) = self.resolve(location)?;
+        let meta = store.head(&path).await.map_err(|e| named(e, location))?;
+        let modified = meta.last_modified.timestamp_nanos_opt().unwrap_or_default();
+        Ok(format!("{}/{modified}/{}", meta.e_tag.unwrap_or_default(), meta.size))
+    }
+
+    /// Whether a location lies on this machine's file system, where a call that failed has no
+    /// effect later on.
+    pub fn is_local(&self, location: &str) -> bool {
+        Location::parse(&self.paths.apply(location)).is_ok_and(|l| l.root() == "file://")
+    }
+
     /// Writes a whole file, over an old one if there is one. On local disks file and directory
     /// are synced before this returns.
     ///

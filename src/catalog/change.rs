@@ -1,0 +1,138 @@
+//! From one version of a table to the next.
+//!
+//! In: requirements and updates, the base they apply to, a clock. Out: the next metadata, or the
+//! reason why there is none. Pure, so that every catalog swaps pointers and nothing else.
+
+use crate::clock::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{
+    FormatVersion, MAIN_BRANCH, TableCreation, TableMetadata, TableRequirement, TableUpdate,
+};
+
+use super::metadata::with_time;
+use super::{LoadedTable, NewTable};
+
+/// The next version of a table.
+#[derive(Debug)]
+pub(super) struct NextVersion {
+    pub(super) metadata: TableMetadata,
+    /// Metadata files that left the log with this version.
+    pub(super) expired: Vec<String>,
+}
+
+/// Applies updates to a base. `None`: nothing changes, there is nothing to commit.
+///
+/// # Errors
+/// * `CommitConflict` if a requirement does not hold.
+/// * `Unsupported` for v1 tables, which are read-only, and for upgrades to v3.
+/// * `InvalidInput` if an update does not fit the table.
+pub(super) fn apply(
+    base: &LoadedTable,
+    requirements: &[TableRequirement],
+    updates: Vec<TableUpdate>,
+    environment: &Environment,
+) -> Result<Option<NextVersion>> {
+    for requirement in requirements {
+        requirement.check(Some(&base.metadata))?;
+    }
+    refuse_unsupported(&base.metadata, &updates)?;
+    refuse_taken_sequence_number(&base.metadata, &updates)?;
+    let timeless = !updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
+
+    let location = base.metadata_location.clone();
+    let mut builder = TableMetadata::clone(&base.metadata).into_builder(Some(location));
+    for update in updates {
+        builder = update.apply(builder)?;
+    }
+    let built = builder.build()?;
+    if built.changes.is_empty() {
+        return Ok(None);
+    }
+    let mut metadata = built.metadata;
+    if timeless {
+        // Without a snapshot the builder asked the wall clock; ours may be another one.
+        let moved_main = built.changes.iter().any(|u| {
+            matches!(u, TableUpdate::SetSnapshotRef { ref_name, .. } if ref_name == MAIN_BRANCH)
+        });
+        let now = environment.clock.now_ms().max(base.metadata.last_updated_ms());
+        metadata = with_time(&metadata, now, moved_main)?;
+    }
+    let expired = built.expired_metadata_logs.into_iter().map(|l| l.metadata_file).collect();
+    Ok(Some(NextVersion { metadata, expired }))
+}
+
+/// A snapshot made for an older base carries a number that was given away meanwhile. Its own
+/// branch may not have moved, so no requirement notices.
+fn refuse_taken_sequence_number(base: &TableMetadata, updates: &[TableUpdate]) -> Result<()> {
+    let last = base.last_sequence_number();
+    for update in updates {
+        if let TableUpdate::AddSnapshot { snapshot } = update
+            && snapshot.sequence_number() <= last
+        {
+            return Err(Error::new(
+                ErrorKind::CommitConflict,
+                format!(
+                    "sequence number {} is taken: the table is at {last}",
+                    snapshot.sequence_number()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_unsupported(base: &TableMetadata, updates: &[TableUpdate]) -> Result<()> {
+    if base.format_version() == FormatVersion::V1 {
+        return Err(Error::unsupported("tables of format version 1 are read-only here")
+            .with_hint("upgrade the table to version 2 with the engine that writes it"));
+    }
+    let upgrade = updates.iter().any(|u| {
+        matches!(u, TableUpdate::UpgradeFormatVersion { format_version }
+            if *format_version > FormatVersion::V2)
+    });
+    if upgrade {
+        return Err(Error::unsupported("format version 3 is not supported"));
+    }
+    Ok(())
+}
+
+/// The first version of a table at `location`.
+///
+/// # Errors
+/// `InvalidInput` if schema, spec or order do not fit each other or a property is reserved;
+/// `Unsupported` for a format version other than 2.
+pub(super) fn create(
+    new: NewTable,
+    location: String,
+    environment: &Environment,
+) -> Result<TableMetadata> {
+    let mut properties = new.properties;
+    if let Some(version) = properties.remove("format-version")
+        && version.trim() != "2"
+    {
+        return Err(Error::unsupported(format!("format version {version} is not supported"))
+            .with_hint("leave `format-version` out, or set it to 2"));
+    }
+    let creation = TableCreation {
+        name: String::new(),
+        location: Some(location),
+        schema: new.schema,
+        partition_spec: Some(new.spec),
+        sort_order: Some(new.sort_order),
+        properties,
+        format_version: FormatVersion::V2,
+    };
+    let builder = crate::spec::TableMetadataBuilder::from_table_creation(creation)
+        .map_err(invalid_creation)?;
+    let built = builder.assign_uuid(environment.ids.uuid()).build().map_err(invalid_creation)?;
+    with_time(&built.metadata, environment.clock.now_ms(), false)
+}
+
+fn invalid_creation(error: impl Into<Error>) -> Error {
+    let error: Error = error.into();
+    // What the builder refuses is what the caller asked for.
+    match error.kind() {
+        ErrorKind::Internal => error.with_kind(ErrorKind::InvalidInput),
+        _ => error,
+    }
+}

@@ -1,0 +1,1 @@
+//! What no contract can ask: faults, foreign files, old layouts.
