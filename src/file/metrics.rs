@@ -7,15 +7,15 @@
 //! # Source
 //! Iceberg spec v2, "Manifests", fields 108, 109, 110, 137, 125 and 128.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{self, nullif};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute;
 use arrow::datatypes::{
     ArrowNumericType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type,
     Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use parquet::file::metadata::ParquetMetaData;
 
+use super::leaf::leaf_at;
 use super::options::{MetricsMode, WriterOptions};
 use super::truncate::{bytes_lower, bytes_upper, text_lower, text_upper};
 use crate::spec::{DataFile, IdBytes, IdMap, NestedFieldRef, PrimitiveType, Schema, Type};
@@ -69,7 +69,7 @@ impl MetricsCollector {
             if leaf.mode == MetricsMode::Counts && !floats {
                 continue;
             }
-            if let Some(array) = at_path(batch, &leaf.path) {
+            if let Some(array) = leaf_at(batch, &leaf.path) {
                 leaf.take(&array);
             }
         }
@@ -163,21 +163,6 @@ fn add_leaves(
 
 fn is_float(primitive: &PrimitiveType) -> bool {
     matches!(primitive, PrimitiveType::Float | PrimitiveType::Double)
-}
-
-/// The array at the end of a path through structs; a value below a null struct is null.
-fn at_path(batch: &RecordBatch, path: &[usize]) -> Option<ArrayRef> {
-    let (first, rest) = path.split_first()?;
-    let mut array = batch.columns().get(*first)?.clone();
-    let mut above: Option<NullBuffer> = None;
-    for index in rest {
-        above = NullBuffer::union(above.as_ref(), array.nulls());
-        array = array.as_struct_opt()?.columns().get(*index)?.clone();
-    }
-    match above.filter(|nulls| nulls.null_count() > 0) {
-        Some(nulls) => nullif(&array, &BooleanArray::new(!nulls.inner(), None)).ok(),
-        None => Some(array),
-    }
 }
 
 impl Leaf {

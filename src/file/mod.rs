@@ -9,6 +9,7 @@ mod constant;
 mod convert;
 mod footer;
 mod layout;
+mod leaf;
 mod metrics;
 mod normalize;
 mod options;
@@ -26,6 +27,8 @@ mod truncate;
 mod writer;
 
 pub use footer::footer;
+pub(crate) use leaf::{leaf_at, leaf_path};
+pub(crate) use normalize::Normalizer;
 pub use options::{MetricsMode, WriterOptions};
 pub use position_deletes::{position_delete_schema, write_position_deletes};
 pub use read::{FileRead, read};

@@ -4,6 +4,8 @@
 //! carry that table's ids, and its names are what the caller sees. Arrays that fit are passed
 //! on, not copied.
 
+use std::collections::HashMap;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 
@@ -19,12 +21,19 @@ use crate::spec::SchemaRef;
 pub(crate) struct Normalizer {
     schema: SchemaRef,
     target: ArrowSchemaRef,
+    /// Columns that the schema does not have are left out instead of refused.
+    subset: bool,
     last: Option<(ArrowSchemaRef, Projection)>,
 }
 
 impl Normalizer {
     pub(crate) fn new(schema: SchemaRef) -> Result<Self> {
-        Ok(Self { target: arrow_schema(&schema)?, schema, last: None })
+        Ok(Self { target: arrow_schema(&schema)?, schema, subset: false, last: None })
+    }
+
+    /// Takes from batches only what `schema` has, such as the key columns of whole rows.
+    pub(crate) fn of_subset(schema: SchemaRef) -> Result<Self> {
+        Ok(Self { subset: true, ..Self::new(schema)? })
     }
 
     /// The batch in the table's types, column order and names.
@@ -51,8 +60,12 @@ impl Normalizer {
 
     fn match_columns(&self, incoming: &ArrowSchema) -> Result<Projection> {
         let layout = FileLayout::of_input(incoming);
-        Projection::of_input(&self.schema, &layout)
-            .map_err(|e| e.with_kind(ErrorKind::InvalidInput))
+        let matched = if self.subset {
+            Projection::new(&self.schema, &layout, &HashMap::new(), "")
+        } else {
+            Projection::of_input(&self.schema, &layout)
+        };
+        matched.map_err(|e| e.with_kind(ErrorKind::InvalidInput))
     }
 }
 

@@ -24,6 +24,8 @@ const HELD_BYTES: usize = 1024 * 1024;
 /// Bytes of rows that go to the encoder in one step, at most, unless there are very few.
 const SLICE_BYTES: usize = 8 * 1024 * 1024;
 const MIN_SLICE_ROWS: usize = 256;
+/// Encoded bytes that storage may hold on their way.
+const UPLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// Encoded bytes that are passed on in one piece.
 const PIECE_BYTES: usize = 1024 * 1024;
 
@@ -118,7 +120,9 @@ impl ParquetFileWriter {
             State::Encoding(w) => {
                 // A bloom filter starts at the size for a full row group and is folded later.
                 let blooms = self.options.bloom_columns.len() * 2 * ROW_GROUP_ROWS;
-                w.memory_size() + w.inner().capacity() + blooms
+                // The store buffers pieces before and while it uploads them.
+                let uploading = usize::try_from(self.output.written()).unwrap_or(usize::MAX);
+                w.memory_size() + w.inner().capacity() + blooms + uploading.min(UPLOAD_BYTES)
             }
         }
     }
