@@ -16,7 +16,7 @@ mod result;
 mod retry;
 mod summary;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod validate;
 mod watch;
 

@@ -102,7 +102,7 @@ impl AppendWriter {
     pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         still_good(&self.failed)?;
         let written = self.write_groups(batch).await;
-        self.cleanup.remember(self.fanout.finished_paths());
+        self.cleanup.add(self.fanout.take_closed());
         written.inspect_err(|e| self.failed = Some(e.to_string()))
     }
 
@@ -124,6 +124,7 @@ impl AppendWriter {
             return Err(error);
         }
         if let Err(error) = self.fanout.finish().await {
+            self.cleanup.add(self.fanout.take_closed());
             self.abort().await;
             return Err(error);
         }
@@ -132,10 +133,15 @@ impl AppendWriter {
         Ok(WriteResult { data_files, ..Default::default() })
     }
 
+    /// Bytes that open files hold in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.fanout.held_bytes()
+    }
+
     /// Gives the rows up; no file stays.
     pub async fn abort(mut self) {
-        let finished = self.fanout.abandon().await;
-        self.cleanup.remember(finished);
+        self.fanout.abandon().await;
+        self.cleanup.add(self.fanout.take_closed());
         self.cleanup.run().await;
     }
 }

@@ -15,9 +15,9 @@ impl Cleanup {
         Self { storage, paths: Vec::new() }
     }
 
-    /// Replaces the list of files by a longer one.
-    pub(super) fn remember(&mut self, paths: Vec<String>) {
-        self.paths = paths;
+    /// Adds files that are to go unless the work is handed over.
+    pub(super) fn add(&mut self, paths: impl IntoIterator<Item = String>) {
+        self.paths.extend(paths);
     }
 
     /// The files are somebody else's now.

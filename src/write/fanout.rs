@@ -50,6 +50,8 @@ pub(super) struct Fanout {
     /// Bytes that the open files hold, as of each one's last write.
     held_bytes: usize,
     clock: u64,
+    /// Locations of files that were closed since the caller last asked.
+    closed: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ impl Fanout {
             finished: Vec::new(),
             held_bytes: 0,
             clock: 0,
+            closed: Vec::new(),
         })
     }
 
@@ -148,6 +151,7 @@ impl Fanout {
         let Some(file) = self.open.remove(&partition) else { return Ok(()) };
         self.held_bytes -= file.held_bytes;
         let mut closed = file.writer.close(self.options.content, file.partition).await?;
+        self.closed.push(closed.file_path.clone());
         closed.equality_ids = self.options.equality_ids.clone();
         if let Some(slot) = self.finished.get_mut(file.number as usize) {
             *slot = Some(closed);
@@ -156,7 +160,6 @@ impl Fanout {
     }
 
     /// Bytes that the open files hold.
-    #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
@@ -177,16 +180,15 @@ impl Fanout {
         std::mem::take(&mut self.finished)
     }
 
-    /// Gives up open files and names the finished ones, for the caller to delete.
-    pub(super) async fn abandon(&mut self) -> Vec<String> {
+    /// Locations of files that were closed since the last call.
+    pub(super) fn take_closed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Gives up the open files; the caller deletes the closed ones.
+    pub(super) async fn abandon(&mut self) {
         for (_, file) in self.open.drain() {
             file.writer.abort().await;
         }
-        self.finished_paths()
-    }
-
-    /// Locations of finished files.
-    pub(super) fn finished_paths(&self) -> Vec<String> {
-        self.finished.iter().flatten().map(|f| f.file_path.clone()).collect()
     }
 }

@@ -1,12 +1,20 @@
 //! Rows to files: what to append, what to upsert.
 //!
-//! [`AppendWriter`] turns batches into a [`crate::table::WriteResult`] for
+//! [`AppendWriter`] and [`UpsertWriter`] turn batches into a [`crate::table::WriteResult`] for
 //! the table floor to commit. Partition fan-out and its budget are shared.
 
 mod append;
 mod cleanup;
 mod fanout;
+mod key;
+mod key_log;
 mod partition;
+mod reach;
+mod runs;
+#[cfg(test)]
+mod tests;
 mod transform;
+mod upsert;
 
 pub use append::{AppendOptions, AppendWriter};
+pub use upsert::{UpsertOptions, UpsertWriter};

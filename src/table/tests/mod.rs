@@ -5,6 +5,6 @@ mod conflicts;
 mod epochs;
 mod evolution;
 mod faults;
-mod kit;
+pub(crate) mod kit;
 mod refs;
 mod rules;

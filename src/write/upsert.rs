@@ -1,0 +1,385 @@
+//! Rows that replace older rows of the same key, and keys to delete.
+//!
+//! Within one commit the last row of a key wins: earlier ones of the same commit are taken back by
+//! position deletes. Rows of earlier commits are deleted by one equality delete per key, which
+//! costs no look-up.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::row::Rows;
+use roaring::RoaringTreemap;
+
+use super::append::{DEFAULT_MEMORY_BYTES, DEFAULT_OPEN_FILES, data_options, still_good, writable};
+use super::cleanup::Cleanup;
+use super::fanout::{Fanout, FanoutOptions};
+use super::key::Key;
+use super::key_log::{KeyLog, Place};
+use super::reach::{Reach, live_specs, plan_reach};
+use crate::error::Result;
+use crate::file::{Normalizer, WriterOptions, write_position_deletes};
+use crate::spec::{DataContentType, DataFile};
+use crate::table::{Table, WriteResult};
+
+/// Keys of one batch of an equality delete file.
+const DELETE_BATCH_ROWS: usize = 8_192;
+
+/// Values that shape an upsert.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpsertOptions {
+    /// Names of the key columns, dots leading into structs; the table's identifier fields if
+    /// empty. Plain values, no floating numbers; optional columns are fine, and null equals null.
+    pub key: Vec<String>,
+    /// The branch whose rows are replaced: `main` unless set. Commit to the same one.
+    pub branch: Option<String>,
+    /// Bytes of a data file at most, about; `write.target-file-size-bytes` (512 MiB) unless set.
+    pub target_file_size_bytes: Option<u64>,
+    /// Bytes that open files and the keys of this commit may hold in memory: 256 MiB.
+    pub memory_budget_bytes: u64,
+    /// Files that may be open at once; 1,000.
+    pub max_open_files: usize,
+    /// Where keys go that do not fit in memory; the system's temporary folder unless set.
+    pub spill_directory: Option<PathBuf>,
+}
+
+impl Default for UpsertOptions {
+    fn default() -> Self {
+        Self {
+            key: Vec::new(),
+            branch: None,
+            target_file_size_bytes: None,
+            memory_budget_bytes: DEFAULT_MEMORY_BYTES,
+            max_open_files: DEFAULT_OPEN_FILES,
+            spill_directory: None,
+        }
+    }
+}
+
+/// Turns rows and keys into data files, position deletes and equality deletes.
+///
+/// * In: [`write`](Self::write) replaces or adds, [`insert_only`](Self::insert_only) adds rows
+///   whose keys the caller knows to be new, [`delete`](Self::delete) removes keys. The last call,
+///   and within a batch the last row, wins per key.
+/// * Memory: the budget; keys beyond it go to local files.
+/// * Out: a [`WriteResult`] for [`Table::row_delta`]. Dropped or aborted, it leaves no files.
+#[derive(Debug)]
+pub struct UpsertWriter {
+    table: Table,
+    options: UpsertOptions,
+    key: Key,
+    rows: Normalizer,
+    keys: Normalizer,
+    data: Fanout,
+    deletes: WriterOptions,
+    log: KeyLog,
+    /// Replaced rows of this commit, by file number.
+    replaced: BTreeMap<u32, RoaringTreemap>,
+    /// Found before the first row is written.
+    reach: Option<Reach>,
+    cleanup: Cleanup,
+    failed: Option<String>,
+}
+
+/// What happens to the keys of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Upsert,
+    Insert,
+}
+
+impl Table {
+    /// Starts writing rows that replace those of the same key (WR-3, WR-4, WR-5).
+    ///
+    /// # Errors
+    /// `InvalidInput` when there is no key, when a column cannot be part of one, and when the
+    /// table is partitioned by a column that is not part of the key and has no unpartitioned spec.
+    /// A spec of older data is checked at the first row.
+    pub fn upsert_writer(&self, options: UpsertOptions) -> Result<UpsertWriter> {
+        UpsertWriter::open(self, options)
+    }
+}
+
+impl UpsertWriter {
+    fn open(table: &Table, options: UpsertOptions) -> Result<Self> {
+        writable(table)?;
+        let schema = table.schema().clone();
+        let key = Key::new(&schema, &options.key)?;
+        plan_reach(table, &key, &Default::default())?;
+        let spec = table.metadata().default_partition_spec().clone();
+        let budget = usize::try_from(options.memory_budget_bytes).unwrap_or(usize::MAX);
+        let writer = data_options(table, &spec)?.with_bounds_of(key.equality_ids());
+        let deletes = WriterOptions { bloom_columns: Default::default(), ..writer.clone() };
+        let target_bytes = match options.target_file_size_bytes {
+            Some(bytes) => bytes,
+            None => table.properties().target_file_size_bytes()?,
+        };
+        let data = FanoutOptions {
+            content: DataContentType::Data,
+            kind: "data",
+            equality_ids: None,
+            writer,
+            target_bytes,
+            memory_bytes: budget / 2,
+            open_files: options.max_open_files,
+        };
+        let spill = options.spill_directory.clone().unwrap_or_else(std::env::temp_dir);
+        Ok(Self {
+            rows: Normalizer::new(schema.clone())?,
+            keys: Normalizer::of_subset(key.schema.clone())?,
+            data: Fanout::new(table, &spec, schema, data)?,
+            log: KeyLog::new(budget / 4, spill),
+            replaced: BTreeMap::new(),
+            reach: None,
+            cleanup: Cleanup::new(table.storage().clone()),
+            failed: None,
+            table: table.clone(),
+            options,
+            key,
+            deletes,
+        })
+    }
+
+    /// Takes rows; each replaces the older row of its key, if there is one.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the column; `Unavailable` from storage. After an error the writer
+    /// only aborts.
+    pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        self.guarded(batch, Some(Change::Upsert)).await
+    }
+
+    /// Takes rows whose keys no committed row has. They cost no equality delete; where the caller
+    /// is wrong, the table has two rows of one key.
+    ///
+    /// # Errors
+    /// As [`UpsertWriter::write`].
+    pub async fn insert_only(&mut self, batch: RecordBatch) -> Result<()> {
+        self.guarded(batch, Some(Change::Insert)).await
+    }
+
+    /// Takes keys to delete. Columns that are not part of the key are left alone, so whole rows
+    /// are fine; a key that nobody has is fine too.
+    ///
+    /// # Errors
+    /// As [`UpsertWriter::write`].
+    pub async fn delete(&mut self, keys: RecordBatch) -> Result<()> {
+        self.guarded(keys, None).await
+    }
+
+    async fn guarded(&mut self, batch: RecordBatch, change: Option<Change>) -> Result<()> {
+        still_good(&self.failed)?;
+        let done = self.apply(batch, change).await;
+        self.cleanup.add(self.data.take_closed());
+        done.inspect_err(|e| self.failed = Some(e.to_string()))
+    }
+
+    async fn apply(&mut self, batch: RecordBatch, change: Option<Change>) -> Result<()> {
+        if self.reach.is_none() {
+            let live = live_specs(&self.table, self.options.branch.as_deref()).await?;
+            self.reach = Some(plan_reach(&self.table, &self.key, &live)?);
+        }
+        match change {
+            Some(change) => {
+                let batch = self.rows.normalize(&batch)?;
+                let keys = self.key.of_rows(&batch)?;
+                self.put(batch, &keys, change).await?;
+            }
+            None => {
+                let batch = self.keys.normalize(&batch)?;
+                let keys = self.key.of_keys(&batch)?;
+                for row in 0..keys.num_rows() {
+                    let (_, before) = self.log.change(keys.row(row).as_ref(), Place::Gone, true)?;
+                    self.take_back(before);
+                }
+            }
+        }
+        let ids = self.table.environment().ids.clone();
+        self.log.spill_if_full(|| ids.uuid().to_string()).await
+    }
+
+    /// Writes the last row of each key of a batch and takes back older ones of this commit.
+    async fn put(&mut self, batch: RecordBatch, keys: &Rows, change: Change) -> Result<()> {
+        let may_be_old = change == Change::Upsert;
+        let mut slots = Vec::with_capacity(batch.num_rows());
+        let mut keep = vec![true; batch.num_rows()];
+        for row in 0..batch.num_rows() {
+            let place = Place::Pending(row as u32);
+            let (slot, before) = self.log.change(keys.row(row).as_ref(), place, may_be_old)?;
+            slots.push(slot);
+            match before {
+                Some(Place::Pending(earlier)) => {
+                    if let Some(keep) = keep.get_mut(earlier as usize) {
+                        *keep = false;
+                    }
+                }
+                before => self.take_back(before),
+            }
+        }
+        let batch = if keep.contains(&false) {
+            let mut kept = keep.iter();
+            slots.retain(|_| kept.next().copied().unwrap_or(false));
+            filter_record_batch(&batch, &BooleanArray::from(keep))?
+        } else {
+            batch
+        };
+        for group in self.data.split(&batch)? {
+            let landed = self.data.write(&group).await?;
+            for row in 0..group.rows.num_rows() {
+                let at = group
+                    .indices
+                    .as_ref()
+                    .map_or(Some(row), |i| i.get(row).map(|index| *index as usize));
+                if let Some(slot) = at.and_then(|at| slots.get(at)) {
+                    self.log.settle(*slot, landed.file, landed.first_row + row as u64);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, before: Option<Place>) {
+        if let Some(Place::At(file, row)) = before {
+            self.replaced.entry(file).or_default().insert(row);
+        }
+    }
+
+    /// Finishes the files; commit them with [`Table::row_delta`].
+    ///
+    /// # Errors
+    /// `Unavailable` from storage or the spill folder; what was written is then deleted.
+    pub async fn close(mut self) -> Result<WriteResult> {
+        let finished = match still_good(&self.failed) {
+            Ok(()) => self.finish().await,
+            Err(error) => Err(error),
+        };
+        self.cleanup.add(self.data.take_closed());
+        match finished {
+            Ok(result) => {
+                self.cleanup.disarm();
+                Ok(result)
+            }
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn finish(&mut self) -> Result<WriteResult> {
+        self.data.finish().await?;
+        let mut result = WriteResult::default();
+        let Some(reach) = self.refreshed_reach().await? else { return Ok(result) };
+        result.delete_files = self.equality_deletes(&reach).await?;
+        if !result.delete_files.is_empty() {
+            result.covered_specs = Some(reach.covered);
+        }
+        for (number, file) in self.data.take_files().into_iter().enumerate() {
+            let Some(file) = file else { continue };
+            let replaced = self.replaced.remove(&(number as u32)).unwrap_or_default();
+            if replaced.len() == file.record_count {
+                self.table.storage().delete(&file.file_path).await?;
+                continue; // every row was replaced within this commit
+            }
+            if !replaced.is_empty() {
+                result.delete_files.push(self.position_deletes(&file, &replaced).await?);
+            }
+            result.data_files.push(file);
+        }
+        Ok(result)
+    }
+
+    /// Specs may have come and gone since the first row; the commit checks once more.
+    async fn refreshed_reach(&self) -> Result<Option<Reach>> {
+        let Some(reach) = &self.reach else { return Ok(None) };
+        let branch = self.options.branch.as_deref();
+        let Ok(table) = self.table.refresh().await else { return Ok(Some(reach.clone())) };
+        let live = live_specs(&table, branch).await?;
+        plan_reach(&table, &self.key, &live).map(Some)
+    }
+
+    /// One equality delete per key that older data may hold, under each spec of the reach.
+    async fn equality_deletes(&mut self, reach: &Reach) -> Result<Vec<DataFile>> {
+        let budget = usize::try_from(self.options.memory_budget_bytes).unwrap_or(usize::MAX);
+        let options = FanoutOptions {
+            content: DataContentType::EqualityDeletes,
+            kind: "eq-deletes",
+            equality_ids: Some(self.key.equality_ids()),
+            writer: self.deletes.clone(),
+            target_bytes: self.table.properties().delete_target_file_size_bytes()?,
+            memory_bytes: budget / 2 / reach.through.len().max(1),
+            open_files: self.options.max_open_files,
+        };
+        let fanout = |spec: &crate::spec::PartitionSpecRef| {
+            Fanout::new(&self.table, spec, self.key.schema.clone(), options.clone())
+        };
+        let mut fanouts = reach.through.iter().map(fanout).collect::<Result<Vec<_>>>()?;
+        let written = self.write_keys(&mut fanouts).await;
+        for fanout in &mut fanouts {
+            if written.is_err() {
+                fanout.abandon().await;
+            }
+            self.cleanup.add(fanout.take_closed());
+        }
+        written?;
+        Ok(fanouts.iter_mut().flat_map(|f| f.take_files().into_iter().flatten()).collect())
+    }
+
+    async fn write_keys(&mut self, fanouts: &mut [Fanout]) -> Result<()> {
+        let empty = KeyLog::new(0, PathBuf::new());
+        let mut resolved = std::mem::replace(&mut self.log, empty).resolve()?;
+        let mut chunk: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let next = resolved.next().transpose()?;
+            let last = next.is_none();
+            if let Some(key) = next {
+                for (file, row) in key.superseded {
+                    self.replaced.entry(file).or_default().insert(row);
+                }
+                if key.may_be_old {
+                    chunk.push(key.key);
+                }
+            }
+            if chunk.len() >= DELETE_BATCH_ROWS || (last && !chunk.is_empty()) {
+                let keys = self.key.decode(chunk.iter().map(Vec::as_slice))?;
+                chunk.clear();
+                for fanout in fanouts.iter_mut() {
+                    for group in fanout.split(&keys)? {
+                        fanout.write(&group).await?;
+                    }
+                }
+            }
+            if last {
+                break;
+            }
+        }
+        for fanout in fanouts {
+            fanout.finish().await?;
+        }
+        Ok(())
+    }
+
+    async fn position_deletes(
+        &mut self,
+        file: &DataFile,
+        rows: &RoaringTreemap,
+    ) -> Result<DataFile> {
+        let location = self.table.new_data_path(&file.partition_key(), "pos-deletes")?;
+        self.cleanup.add([location.clone()]);
+        let storage = self.table.storage();
+        write_position_deletes(storage, &location, file, rows, &self.deletes).await
+    }
+
+    /// Gives the work up; no file stays.
+    pub async fn abort(mut self) {
+        self.data.abandon().await;
+        self.cleanup.add(self.data.take_closed());
+        self.cleanup.run().await;
+    }
+
+    /// Bytes that open files and keys hold in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.data.held_bytes() + self.log.memory_bytes()
+    }
+}
