@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use moka::future::Cache;
 use object_store::ObjectStore;
 
-use super::entry::read_manifest;
+use super::entry::{ReadOptions, read_manifest_with};
 use super::list::read_manifest_list;
 use crate::error::{Error, Result};
-use crate::spec::{DataFile, FormatVersion, ManifestEntry, ManifestFile};
+use crate::spec::{DataFile, FormatVersion, ManifestEntry, ManifestFile, PrimitiveType, Type};
 use crate::storage::Storage;
 
 /// What all tables of the process share unless told otherwise.
@@ -33,7 +33,7 @@ struct Key {
     kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
     List(FormatVersion),
     /// What entries inherit is part of the key: a retried commit lists the same manifest again
@@ -42,6 +42,8 @@ enum Kind {
         sequence_number: i64,
         snapshot_id: i64,
         spec_id: i32,
+        statistics: bool,
+        types: Vec<u8>,
     },
 }
 
@@ -102,21 +104,37 @@ impl ManifestCache {
     /// The entries of a manifest, inherited numbers filled in.
     ///
     /// # Errors
-    /// Those of [`Storage::read`] and [`read_manifest`]; `CorruptData` if the file is shorter
-    /// than the manifest list says.
+    /// Those of [`Storage::read`] and [`super::read_manifest`]; `CorruptData` if the file is
+    /// shorter than the manifest list says.
     pub async fn entries(
         &self,
         storage: &Storage,
         manifest: &ManifestFile,
     ) -> Result<Arc<Vec<ManifestEntry>>> {
+        self.entries_with(storage, manifest, &ReadOptions::default()).await
+    }
+
+    /// As [`ManifestCache::entries`], with a say in what is decoded. What is decoded in
+    /// different ways is kept side by side, so a table should stay with one.
+    ///
+    /// # Errors
+    /// As [`ManifestCache::entries`].
+    pub async fn entries_with(
+        &self,
+        storage: &Storage,
+        manifest: &ManifestFile,
+        options: &ReadOptions,
+    ) -> Result<Arc<Vec<ManifestEntry>>> {
         let kind = Kind::Entries {
             sequence_number: manifest.sequence_number,
             snapshot_id: manifest.added_snapshot_id,
             spec_id: manifest.partition_spec_id,
+            statistics: options.statistics,
+            types: options.partition_types.as_deref().map_or_else(Vec::new, type_codes),
         };
         let value = self.get(storage, &manifest.manifest_path, kind, |bytes| {
             check_length(bytes, manifest)?;
-            let entries = read_manifest(bytes, manifest)?;
+            let entries = read_manifest_with(bytes, manifest, options)?;
             let size = entries.iter().map(entry_bytes).sum();
             Ok((Value::Entries(Arc::new(entries)), size))
         });
@@ -149,6 +167,18 @@ impl ManifestCache {
         let kept = self.cache.try_get_with(key, load).await;
         kept.map(|kept| kept.value).map_err(|e: Arc<Error>| share(&e))
     }
+}
+
+/// One code per type that changes how a value is read; nothing if none does.
+fn type_codes(types: &[Type]) -> Vec<u8> {
+    let code = |t: &Type| match t {
+        Type::Primitive(PrimitiveType::Long) => 1,
+        Type::Primitive(PrimitiveType::Double) => 2,
+        Type::Primitive(PrimitiveType::Decimal { .. }) => 3,
+        Type::Primitive(PrimitiveType::Uuid) => 4,
+        _ => 0,
+    };
+    if types.iter().all(|t| code(t) == 0) { Vec::new() } else { types.iter().map(code).collect() }
 }
 
 /// A file longer than listed is left to its own checks; a shorter one has lost its end.
@@ -270,6 +300,22 @@ mod tests {
         let later = ManifestFile { sequence_number: 2, ..manifest };
         let entries = cache.entries(&one, &later).await.unwrap();
         assert_eq!(entries[0].sequence_number.0, 2);
+    }
+
+    #[tokio::test]
+    async fn ways_of_reading_are_told_apart() {
+        let (storage, cache) = (storage(), ManifestCache::new(1 << 20));
+        let manifest = write(&storage, "a").await;
+        let mut plain = ReadOptions { statistics: false, ..Default::default() };
+        let whole = cache.entries(&storage, &manifest).await.unwrap();
+        let first = cache.entries_with(&storage, &manifest, &plain).await.unwrap();
+        assert!(!Arc::ptr_eq(&whole, &first));
+        plain.partition_types = Some([Type::Primitive(PrimitiveType::String)].into());
+        let second = cache.entries_with(&storage, &manifest, &plain).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &second), "no value is read in another way as a string");
+        plain.partition_types = Some([Type::Primitive(PrimitiveType::Long)].into());
+        let third = cache.entries_with(&storage, &manifest, &plain).await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &third));
     }
 
     #[tokio::test]

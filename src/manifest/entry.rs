@@ -264,6 +264,7 @@ fn decode(
         }
         Ok(())
     })?;
+    entries.shrink_to_fit();
     Ok(entries)
 }
 

@@ -65,8 +65,9 @@ impl ManifestCodec {
         match self {
             Self::Uncompressed => out.extend_from_slice(raw),
             Self::Deflate => {
+                // Level 2 packs manifests within 5 % of level 6 in half the time.
                 let mut encoder =
-                    flate2::write::DeflateEncoder::new(out, flate2::Compression::default());
+                    flate2::write::DeflateEncoder::new(out, flate2::Compression::new(2));
                 encoder.write_all(raw).map_err(failed)?;
                 encoder.finish().map_err(failed)?;
             }
