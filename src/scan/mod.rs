@@ -142,4 +142,3 @@ impl TableScan {
         ScanContext::new(self)
     }
 }
-
