@@ -11,8 +11,8 @@ use super::terminal::{Listing, OutputFormat};
 use super::time::{show_ms, time_ms};
 use crate::error::Result;
 use crate::spec::{
-    DataContentType, DataFile, ManifestStatus, SnapshotId, SnapshotRef, SnapshotRetention, Struct,
-    partition_path, refs_of,
+    DataContentType, DataFile, SnapshotId, SnapshotRef, SnapshotRetention, Struct, partition_path,
+    refs_of,
 };
 use crate::table::{At, Table};
 
@@ -256,9 +256,7 @@ async fn files(table: &Table, snapshot: Option<&SnapshotRef>) -> Result<Listing>
     ]);
     let Some(snapshot) = snapshot else { return Ok(listing) };
     for manifest in table.manifests(snapshot).await?.iter() {
-        for entry in
-            table.entries(manifest).await?.iter().filter(|e| e.status != ManifestStatus::Deleted)
-        {
+        for entry in table.entries(manifest).await?.iter().filter(|e| e.is_live()) {
             let file = &entry.file;
             listing.push(vec![
                 json!(content_name(file)),
@@ -332,12 +330,7 @@ async fn partitions(table: &Table, snapshot: Option<&SnapshotRef>) -> Result<Lis
     let mut totals: BTreeMap<(i32, String), PartitionTotals> = BTreeMap::new();
     if let Some(snapshot) = snapshot {
         for manifest in table.manifests(snapshot).await?.iter() {
-            for entry in table
-                .entries(manifest)
-                .await?
-                .iter()
-                .filter(|e| e.status != ManifestStatus::Deleted)
-            {
+            for entry in table.entries(manifest).await?.iter().filter(|e| e.is_live()) {
                 let file = &entry.file;
                 let name = partition_name(table, file.spec_id, &file.partition)?;
                 let total = totals.entry((file.spec_id, name)).or_default();

@@ -4,20 +4,16 @@
 //! prints; data goes to stdout, words and progress to stderr. Nothing here knows the format.
 
 mod alter;
-#[allow(dead_code)] // until scan and write are here
 mod canonical;
 mod config;
-#[allow(dead_code)] // until scan and write are here
 mod conform;
 mod create;
 mod delete;
 mod demo;
 mod failure;
-#[allow(dead_code)] // until scan and write are here
 mod input;
 mod inspect;
 mod names;
-#[allow(dead_code)] // until scan and write are here
 mod output;
 mod partition;
 mod place;

@@ -1,22 +1,20 @@
-//! Opens what a word names: a catalog by its URI, a table by its folder or metadata file.
+//! A table by its place: a folder or metadata file, without a catalog.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::catalog::{StaticCatalog, open_table_location};
+use crate::error::Result;
 use crate::storage::PathMap;
 use crate::table::Table;
 
-/// Opens a catalog.
-pub(super) async fn open_catalog(
-    uri: &str,
-    _p: HashMap<String, String>,
-) -> Result<Arc<dyn Catalog>> {
-    Err(Error::unsupported(format!("catalogs such as `{uri}` are not built in yet")))
-}
-
-/// Opens a table by its folder or metadata file.
-pub(super) async fn open(place: &str, _m: PathMap, _p: HashMap<String, String>) -> Result<Table> {
-    Err(Error::unsupported(format!("tables by place such as `{place}` are not built in yet")))
+/// Opens the table and says whether it may be written to.
+pub(super) async fn open(
+    place: &str,
+    maps: PathMap,
+    properties: HashMap<String, String>,
+) -> Result<(Table, bool)> {
+    let catalog: StaticCatalog = open_table_location(place, properties, maps).await?;
+    let (ident, writable) = (catalog.ident().clone(), catalog.is_writable());
+    Ok((Table::load(Arc::new(catalog), &ident).await?, writable))
 }

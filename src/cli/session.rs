@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::config::{Config, DEFAULT_CATALOG};
 use super::failure::{Failure, Outcome};
 use super::terminal::{OutputFormat, say};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::error::{Error, ErrorKind};
 use crate::spec::TableIdent;
 use crate::storage::PathMap;
@@ -80,18 +80,35 @@ impl Session {
             )
             .into());
         }
-        Ok(super::place::open_catalog(&self.catalog, self.properties.clone()).await?)
+        Ok(catalog::open(&self.catalog, self.properties.clone()).await?)
     }
 
-    /// The table to write to: named in the catalog.
+    /// The table to write to: named in the catalog, or the folder of a file-system table.
     pub(super) async fn table(&self, name: &str) -> Outcome<Table> {
-        if is_place(name) {
-            return Err(Error::invalid(format!("`{name}` is a place, and places are read-only"))
-                .with_hint("name the table as NAMESPACE.TABLE; `meltwater register` takes one over")
-                .into());
+        if !is_place(name) {
+            return self.named(name).await;
         }
-        let catalog = self.catalog(false).await?;
+        let (table, writable) = self.at_place(name).await?;
+        if writable {
+            return Ok(table);
+        }
+        let message = format!("`{name}` belongs to a catalog: named by its place it is read-only");
+        Err(Error::invalid(message)
+            .with_hint("name it as NAMESPACE.TABLE; `meltwater register` takes a table over")
+            .into())
+    }
+
+    /// The table to read: named in the catalog, or a table folder or metadata file.
+    pub(super) async fn readable(&self, name: &str) -> Outcome<Table> {
+        match is_place(name) {
+            true => Ok(self.at_place(name).await?.0),
+            false => self.named(name).await,
+        }
+    }
+
+    async fn named(&self, name: &str) -> Outcome<Table> {
         let ident = ident(name)?;
+        let catalog = self.catalog(false).await?;
         match Table::load(catalog, &ident).await {
             Err(error) if error.kind() == ErrorKind::NotFound && error.hint().is_none() => {
                 Err(error.with_hint("`meltwater ls` lists the tables of this catalog").into())
@@ -100,16 +117,9 @@ impl Session {
         }
     }
 
-    /// The table to read: named in the catalog, or a table folder or metadata file.
-    pub(super) async fn readable(&self, name: &str) -> Outcome<Table> {
-        match is_place(name) {
-            true => {
-                let maps =
-                    self.maps.iter().fold(PathMap::new(), |maps, (from, to)| maps.with(from, to));
-                Ok(super::place::open(name, maps, self.properties.clone()).await?)
-            }
-            false => self.table(name).await,
-        }
+    async fn at_place(&self, name: &str) -> Outcome<(Table, bool)> {
+        let maps = self.maps.iter().fold(PathMap::new(), |maps, (from, to)| maps.with(from, to));
+        Ok(super::place::open(name, maps, self.properties.clone()).await?)
     }
 }
 
@@ -159,6 +169,11 @@ impl Interrupt {
             std::future::pending::<()>().await;
         });
         Self { asked }
+    }
+
+    /// Whether the person asked to stop.
+    pub(super) fn is_asked(&self) -> bool {
+        *self.asked.borrow()
     }
 
     /// Returns when the person asked to stop.

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde_json::Value;
 
 use super::failure::Outcome;
@@ -34,7 +34,7 @@ pub(super) fn say(words: impl AsRef<str>) {
 
 /// Progress of work whose size nobody knows; drawn only on a terminal.
 pub(super) fn progress(verb: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
     if let Ok(style) =
         ProgressStyle::with_template("{spinner} {prefix} {human_pos} rows ({per_sec}) {msg}")
     {
@@ -103,6 +103,15 @@ fn cell(value: &Value) -> String {
         Value::String(text) => one_line(text),
         other => other.to_string(),
     }
+}
+
+/// Prints one JSON document on a line of its own.
+#[allow(dead_code)] // until delete is here
+pub(super) fn print_json(value: &Value) -> Outcome {
+    let mut out = stdout();
+    writeln!(out, "{value}")?;
+    out.flush()?;
+    Ok(())
 }
 
 /// Column widths and alignment of a printed table.

@@ -1,0 +1,8 @@
+//! The binary as a person or a script runs it: what it prints, where, and how it exits.
+#![cfg(all(feature = "cli", feature = "sqlite"))]
+
+mod faults;
+mod formats;
+mod others;
+mod support;
+mod words;
