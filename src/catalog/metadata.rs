@@ -218,8 +218,9 @@ impl Outline {
 
 /// Writes a metadata file.
 ///
-/// Lists are in the order of their ids (snapshots: of their sequence numbers), and a table
-/// without snapshots says `current-snapshot-id: -1`, which strict Java readers need (CAT-4).
+/// Lists are in the order of their ids (snapshots: of their sequence numbers). A table without
+/// snapshots says `current-snapshot-id: -1`, and one without properties says so: strict Java
+/// readers need both (CAT-4).
 ///
 /// # Errors
 /// `Internal` if the metadata has no JSON form.
@@ -227,6 +228,7 @@ pub fn write_metadata(metadata: &TableMetadata, gzip: bool) -> Result<Bytes> {
     let mut value = to_json(metadata)?;
     if let Some(fields) = value.as_object_mut() {
         fields.entry("current-snapshot-id").or_insert(json!(-1));
+        fields.entry("properties").or_insert(json!({}));
         sort_by_keys(fields.get_mut("snapshots"), &["sequence-number", "timestamp-ms"]);
         sort_by_keys(fields.get_mut("schemas"), &["schema-id"]);
         sort_by_keys(fields.get_mut("partition-specs"), &["spec-id"]);
