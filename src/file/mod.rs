@@ -15,6 +15,7 @@ mod normalize;
 mod options;
 mod position_deletes;
 mod project;
+mod prune;
 mod read;
 pub mod reserved;
 mod schema;

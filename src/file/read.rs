@@ -27,6 +27,7 @@ use super::convert::positions;
 use super::footer::{footer, footer_with_pages, known_size};
 use super::layout::FileLayout;
 use super::project::Projection;
+use super::prune::Pruner;
 use super::select::{self, GroupRows, Rows};
 use super::source::FileSource;
 use crate::error::{Error, Result};
@@ -135,16 +136,27 @@ async fn open(storage: &Storage, request: FileRead) -> Result<Reading> {
     if let Some(rows) = &request.rows {
         select::keep_rows(&mut groups, rows);
     }
+    let pruner = request
+        .filter
+        .as_ref()
+        .map(|filter| Pruner::new(filter, &request.schema, &layout, &request.constants));
+    if let Some(pruner) = &pruner {
+        pruner.prune_groups(&metadata, &mut groups);
+    }
     let mut deleted = request.deleted;
     if let Some(bitmap) = &deleted
         && !select::skip_deleted(&mut groups, bitmap)
     {
         deleted = None;
     }
-    let partial = select::row_selection(&groups);
-    if partial.is_some() && !projection.leaves.is_empty() {
+    let decodes = !projection.leaves.is_empty() && !groups.is_empty();
+    let prunes = pruner.as_ref().is_some_and(Pruner::wants_pages) && !groups.is_empty();
+    if prunes || (decodes && select::row_selection(&groups).is_some()) {
         // With the page index the decoder fetches only pages that hold wanted rows.
         metadata = footer_with_pages(storage, &request.location, size).await?;
+        if let Some(pruner) = &pruner {
+            pruner.prune_pages(&metadata, &mut groups);
+        }
     }
     let batch_size = if request.batch_size == 0 { DEFAULT_BATCH_ROWS } else { request.batch_size };
     let source = if projection.leaves.is_empty() || groups.is_empty() {

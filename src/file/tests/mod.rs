@@ -3,6 +3,7 @@
 mod evolution;
 mod foreign;
 mod metrics;
+mod pruning;
 mod round_trip;
 
 use std::sync::Arc;
