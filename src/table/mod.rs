@@ -26,7 +26,7 @@ use std::sync::Arc;
 use crate::catalog::{Catalog, LoadedTable};
 use crate::clock::Environment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::ManifestCache;
+use crate::manifest::{ManifestCache, ReadOptions};
 use crate::spec::{
     ManifestEntry, ManifestFile, PartitionKey, PartitionSpecRef, SchemaRef, SnapshotRef,
     TableIdent, TableMetadataRef, TableProperties, Type, partition_path, partition_types, property,
@@ -181,12 +181,15 @@ impl Table {
         read.await.map_err(|e| e.with_context("snapshot", snapshot.snapshot_id()))
     }
 
-    /// The entries of a manifest, in file order, inherited values filled in.
+    /// The entries of a manifest, in file order, inherited values filled in, partition values
+    /// widened to today's types (MAN-10).
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`, `CorruptData` naming the manifest.
     pub async fn entries(&self, manifest: &ManifestFile) -> Result<Arc<Vec<ManifestEntry>>> {
-        self.inner.manifests.entries(self.storage(), manifest).await
+        let types = self.partition_types(manifest.partition_spec_id)?;
+        let options = ReadOptions { partition_types: Some(types.into()), ..ReadOptions::default() };
+        self.inner.manifests.entries_with(self.storage(), manifest, &options).await
     }
 
     /// A partition spec of the table.

@@ -1,0 +1,368 @@
+//! Deterministic simulation: two upserting writers, a deleter and a rewriter on one table of the
+//! file-system catalog, over a store that refuses, stalls, loses answers and lists stale. One
+//! seed decides everything, and an auditor replays history afterwards.
+//!
+//! A failing seed is replayed by `MELTWATER_SEED=81 cargo test --test simulation`.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use meltwater::catalog::{Catalog, FileSystemCatalog, NewTable};
+use meltwater::clock::{Environment, IdGenerator, ManualClock, SeededIds};
+use meltwater::manifest::ManifestCache;
+use meltwater::object_store::ObjectStore;
+use meltwater::object_store::memory::InMemory;
+use meltwater::spec::{
+    Datum, NamespaceIdent, Reference, SnapshotId, TableIdent, Transform, UnboundPartitionField,
+    UnboundPartitionSpec,
+};
+use meltwater::storage::Storage;
+use meltwater::table::{At, RemovedFile, Table};
+use meltwater::testing::{FaultPlan, FaultyStore};
+use meltwater::write::{AppendOptions, UpsertOptions};
+use meltwater::{Error, ErrorKind, Result};
+use support::{AMOUNT, ID, REGION, Row, Value, batch, differ, key, region, row, scan};
+
+const WAREHOUSE: &str = "memory:///warehouse";
+
+/// What a snapshot must have done, by the mark its committer left in the summary.
+#[derive(Debug, Clone)]
+enum Effect {
+    Upsert { rows: Vec<Row>, deleted: Vec<Row> },
+    DeleteAbove { region: String, amount: i64 },
+}
+
+/// The book that every actor writes into before it commits, and the acknowledged marks.
+#[derive(Debug, Default)]
+struct Book {
+    effects: BTreeMap<String, Effect>,
+    acknowledged: BTreeSet<String>,
+    refused: BTreeSet<String>,
+    unknown: BTreeSet<String>,
+}
+
+#[derive(Clone)]
+struct World {
+    store: Arc<dyn ObjectStore>,
+    book: Rc<RefCell<Book>>,
+    /// How many handles there were: each draws names and faults of its own.
+    handles: Rc<Cell<u64>>,
+    seed: u64,
+}
+
+impl World {
+    /// A table handle with identifiers, faults and caches of its own, as another process has.
+    async fn table(&self, actor: u64, faults: bool) -> Result<Table> {
+        let handle = self.handles.replace(self.handles.get() + 1);
+        let seed = (self.seed << 40) ^ (actor << 32) ^ handle;
+        let store: Arc<dyn ObjectStore> = if faults {
+            Arc::new(FaultyStore::new(self.store.clone(), seed, FaultPlan::rough()))
+        } else {
+            self.store.clone()
+        };
+        let storage = Storage::default().with_store("memory://", store);
+        let catalog = Arc::new(FileSystemCatalog::new(WAREHOUSE, storage));
+        let ident = ident();
+        let environment = Environment {
+            clock: Arc::new(ManualClock::new(1_700_000_000_000)),
+            ids: Arc::new(SeededIds::new(seed)),
+        };
+        let table = Table::load(catalog, &ident).await?;
+        Ok(table
+            .with_environment(environment)
+            .with_manifest_cache(Arc::new(ManifestCache::new(1 << 20))))
+    }
+
+    async fn create(&self) -> Result<()> {
+        let storage = Storage::default().with_store("memory://", self.store.clone());
+        let catalog = FileSystemCatalog::new(WAREHOUSE, storage);
+        catalog.create_namespace(&NamespaceIdent::new("sim".into()), Default::default()).await?;
+        let field = UnboundPartitionField {
+            source_id: REGION,
+            field_id: None,
+            name: "region_part".into(),
+            transform: Transform::Identity,
+        };
+        let mut new = NewTable::new(support::schema());
+        if self.seed % 2 == 0 {
+            new.spec = UnboundPartitionSpec::builder().add_partition_fields([field])?.build();
+        }
+        new.properties.insert("commit.manifest.min-count-to-merge".into(), "5".into());
+        new.properties.insert("commit.retry.num-retries".into(), "8".into());
+        catalog.create_table(&ident(), new).await?;
+        Ok(())
+    }
+
+    fn intend(&self, mark: &str, effect: Effect) {
+        self.book.borrow_mut().effects.insert(mark.to_string(), effect);
+    }
+
+    /// Tells what happens when one seed is replayed.
+    fn trace(&self, mark: &str, outcome: &Result<()>) {
+        if std::env::var_os("MELTWATER_SEED").is_some() {
+            eprintln!("{mark}: {outcome:?}");
+        }
+    }
+
+    fn settle(&self, mark: &str, outcome: &Result<()>) {
+        self.trace(mark, outcome);
+        let mut book = self.book.borrow_mut();
+        match outcome {
+            Ok(()) => book.acknowledged.insert(mark.to_string()),
+            Err(e) if e.kind() == ErrorKind::CommitStateUnknown => {
+                book.unknown.insert(mark.to_string())
+            }
+            Err(_) => book.refused.insert(mark.to_string()),
+        };
+    }
+}
+
+fn ident() -> TableIdent {
+    TableIdent::new(NamespaceIdent::new("sim".into()), "t".into())
+}
+
+/// An upserting writer: keys of its own region of ids, so that the order within a commit matters
+/// and the order between writers does not hide mistakes; both write to all partitions.
+async fn writer(world: World, actor: u64, commits: u64) -> Result<()> {
+    let dice = SeededIds::new(world.seed ^ (actor << 32));
+    for epoch in 1..=commits {
+        let mark = format!("w{actor}-{epoch}");
+        let rows: Vec<Row> = (0..1 + dice.below(12))
+            .map(|_| {
+                let id = dice.below(30) as i64;
+                row(id, &region(dice.below(3)), Some(dice.below(100) as i64), Some(&mark))
+            })
+            .collect();
+        let deleted: Vec<Row> = (0..dice.below(4))
+            .map(|_| row(dice.below(30) as i64, &region(dice.below(3)), None, None))
+            .filter(|k| !rows.iter().any(|r| key(r) == key(k)))
+            .collect();
+        world.intend(&mark, Effect::Upsert { rows: rows.clone(), deleted: deleted.clone() });
+        // A writer repeats an epoch until it knows: the token makes that safe.
+        loop {
+            let outcome = upsert_once(&world, actor, epoch, &mark, &rows, &deleted).await;
+            let again = match &outcome {
+                Err(e) => matches!(
+                    e.kind(),
+                    ErrorKind::Unavailable
+                        | ErrorKind::CommitConflict
+                        | ErrorKind::CommitStateUnknown
+                        | ErrorKind::ValidationFailed
+                ),
+                Ok(()) => false,
+            };
+            if !again {
+                world.settle(&mark, &outcome);
+                outcome?;
+                break;
+            }
+            world.trace(&mark, &outcome);
+            tokio::time::sleep(Duration::from_millis(50 + dice.below(200))).await;
+        }
+        tokio::time::sleep(Duration::from_millis(dice.below(400))).await;
+    }
+    Ok(())
+}
+
+async fn upsert_once(
+    world: &World,
+    actor: u64,
+    epoch: u64,
+    mark: &str,
+    rows: &[Row],
+    deleted: &[Row],
+) -> Result<()> {
+    let table = world.table(actor, true).await?;
+    let mut writer = table.upsert_writer(UpsertOptions::default())?;
+    writer.write(batch(table.schema(), rows)?).await?;
+    if !deleted.is_empty() {
+        writer.delete(batch(table.schema(), deleted)?.project(&[0, 1])?).await?;
+    }
+    let written = writer.close().await?;
+    let commit = table.row_delta(written).summary("sim.mark", mark);
+    commit.commit_with(format!("writer-{actor}"), epoch).await?;
+    Ok(())
+}
+
+/// Deletes rows by filter, each at most once: an unknown outcome is not repeated.
+async fn deleter(world: World, actor: u64, commits: u64) -> Result<()> {
+    let dice = SeededIds::new(world.seed ^ (actor << 32));
+    for n in 0..commits {
+        tokio::time::sleep(Duration::from_millis(dice.below(600))).await;
+        let mark = format!("d{actor}-{n}");
+        let (r, amount) = (region(dice.below(3)), dice.below(100) as i64);
+        world.intend(&mark, Effect::DeleteAbove { region: r.clone(), amount });
+        let filter = Reference::new("amount")
+            .greater_than(Datum::int(amount as i32))
+            .and(Reference::new("region").equal_to(Datum::string(&r)));
+        let outcome = async {
+            let table = world.table(actor, true).await?;
+            table.delete_where(filter).summary("sim.mark", &mark).commit().await?;
+            Ok(())
+        }
+        .await;
+        world.settle(&mark, &outcome);
+        tolerate(outcome)?;
+    }
+    Ok(())
+}
+
+/// Compacts files in two steps with time for others between planning and commit.
+async fn rewriter(world: World, actor: u64, commits: u64) -> Result<()> {
+    let dice = SeededIds::new(world.seed ^ (actor << 32));
+    for _ in 0..commits {
+        tokio::time::sleep(Duration::from_millis(dice.below(500))).await;
+        tolerate(rewrite_once(&world, actor, &dice).await)?;
+    }
+    Ok(())
+}
+
+async fn rewrite_once(world: &World, actor: u64, dice: &SeededIds) -> Result<()> {
+    let table = world.table(actor, true).await?;
+    let Some(head) = table.current_snapshot().cloned() else { return Ok(()) };
+    let tasks: Vec<_> = table.scan().plan().await?.try_collect().await?;
+    let mut writer = table.append_writer(AppendOptions::default())?;
+    let mut removed = Vec::new();
+    for task in tasks.into_iter().filter(|_| dice.below(3) > 0).take(4) {
+        removed.push(RemovedFile::new(&task.file, Some(task.sequence_number)));
+        let batches: Vec<_> = table.scan().task_batches(task).await?.try_collect().await?;
+        for batch in batches {
+            writer.write(batch).await?;
+        }
+    }
+    let added = writer.close().await?.data_files;
+    if removed.is_empty() {
+        return Ok(());
+    }
+    tokio::time::sleep(Duration::from_millis(dice.below(700))).await;
+    let commit = table.rewrite_files(removed, added, SnapshotId(head.snapshot_id()))?;
+    commit.commit().await?;
+    Ok(())
+}
+
+/// Faults end a piece of work; only errors that faults cannot explain end the simulation.
+fn tolerate(outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::Unavailable
+                    | ErrorKind::CommitConflict
+                    | ErrorKind::CommitStateUnknown
+                    | ErrorKind::ValidationFailed
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Replays every snapshot's effect in order on a plain model and compares each with a scan.
+async fn audit(world: &World) -> Result<()> {
+    let table = world.table(99, false).await?;
+    let book = world.book.borrow();
+    let Some(head) = table.current_snapshot() else {
+        return Err(Error::internal("nothing was ever committed"));
+    };
+    let mut history: Vec<_> = table.ancestors(SnapshotId(head.snapshot_id())).cloned().collect();
+    history.reverse();
+    let mut model: BTreeMap<_, Row> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for snapshot in history {
+        if let Some(mark) = snapshot.summary().additional_properties.get("sim.mark") {
+            if !seen.insert(mark.clone()) {
+                return Err(Error::internal(format!("{mark} was committed twice")));
+            }
+            let effect = book.effects.get(mark);
+            apply(&mut model, effect.ok_or_else(|| Error::internal("an unknown mark"))?);
+        }
+        let mut expected: Vec<Row> = model.values().cloned().collect();
+        expected.sort();
+        let found = scan(&table, At::Snapshot(SnapshotId(snapshot.snapshot_id()))).await?;
+        if found != expected {
+            let step = format!("snapshot {:?}", snapshot.summary());
+            return Err(differ(&step, &expected, &found));
+        }
+    }
+    if let Some(lost) = book.acknowledged.iter().find(|m| !seen.contains(*m)) {
+        // A delete that matched nothing commits nothing.
+        if !matches!(book.effects.get(lost), Some(Effect::DeleteAbove { .. })) {
+            return Err(Error::internal(format!("{lost} was acknowledged and is not in history")));
+        }
+    }
+    if let Some(ghost) = book.refused.iter().find(|m| seen.contains(*m)) {
+        return Err(Error::internal(format!("{ghost} was refused and is in history")));
+    }
+    Ok(())
+}
+
+fn apply(model: &mut BTreeMap<(Value, Value), Row>, effect: &Effect) {
+    match effect {
+        Effect::Upsert { rows, deleted } => {
+            for row in rows {
+                model.insert(key(row), row.clone());
+            }
+            for row in deleted {
+                model.remove(&key(row));
+            }
+        }
+        Effect::DeleteAbove { region, amount } => model.retain(|_, row| {
+            let above = matches!(row.get(&AMOUNT), Some(Value::Int(a)) if a > amount);
+            !(above && row[&REGION] == Value::Text(region.clone()))
+        }),
+    }
+}
+
+fn simulate(seed: u64) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|e| Error::internal("no runtime").with_source(e))?;
+    let world = World {
+        store: Arc::new(InMemory::new()),
+        book: Rc::default(),
+        handles: Rc::default(),
+        seed,
+    };
+    runtime.block_on(tokio::task::LocalSet::new().run_until(async move {
+        world.create().await?;
+        let actors = [
+            tokio::task::spawn_local(writer(world.clone(), 1, 8)),
+            tokio::task::spawn_local(writer(world.clone(), 2, 8)),
+            tokio::task::spawn_local(deleter(world.clone(), 3, 6)),
+            tokio::task::spawn_local(rewriter(world.clone(), 4, 8)),
+        ];
+        for actor in actors {
+            actor.await.map_err(|e| Error::internal("an actor panicked").with_source(e))??;
+        }
+        audit(&world).await
+    }))
+}
+
+#[test]
+fn every_acknowledged_commit_is_in_history_once_and_every_snapshot_is_right() {
+    let seeds: Vec<u64> = match std::env::var("MELTWATER_SEED") {
+        Ok(seed) => vec![seed.parse().expect("MELTWATER_SEED is a number")],
+        Err(_) => (1..=40).collect(),
+    };
+    for seed in seeds {
+        if let Err(error) = simulate(seed) {
+            panic!("{error:?}\nreplay: MELTWATER_SEED={seed} cargo test --test simulation");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_dice() {
+    let (a, b) = (SeededIds::new(9), SeededIds::new(9));
+    assert_eq!(a.below(1000), b.below(1000));
+    assert_eq!(ID, 1);
+}
