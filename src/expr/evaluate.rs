@@ -373,7 +373,7 @@ where
             let wanted = matches!(test, Test::In(_));
             let members = values.iter().map(T::Native::of).collect::<Option<Vec<_>>>()?;
             if members.len() <= SEARCHED_SET {
-                return every(&|v| members.iter().any(|m| *m == v) == wanted);
+                return every(&|v| members.contains(&v) == wanted);
             }
             let keys: HashSet<u128> = members.iter().map(|m| m.key()).collect();
             Some(collect(array, |v| keys.contains(&v.key()) == wanted))

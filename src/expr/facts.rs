@@ -86,7 +86,7 @@ impl Facts {
             Test::StartsWith(prefix) => {
                 self.may_be_value
                     && !self.all_below(prefix)
-                    && !(self.all_above(prefix) && !self.lower_starts_with(prefix))
+                    && (!self.all_above(prefix) || self.lower_starts_with(prefix))
             }
             Test::NotStartsWith(prefix) => self.may_be_value && !self.all_start_with(prefix),
             Test::In(values) => {

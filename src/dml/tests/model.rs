@@ -8,8 +8,10 @@ use crate::spec::*;
 use crate::table::tests::kit::{day, partitioned, table, whole};
 use crate::table::{At, Table};
 
+type Matches = fn(&Row, i64) -> bool;
+
 /// Filters as text and as what they mean on a row.
-const FILTERS: &[(&str, fn(&Row, i64) -> bool)] = &[
+const FILTERS: &[(&str, Matches)] = &[
     ("id = $", |r, n| r.0 == n),
     ("id < $", |r, n| r.0 < n),
     ("NOT id BETWEEN 3 AND $", |r, n| !(3..=n).contains(&r.0)),

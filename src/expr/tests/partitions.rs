@@ -166,7 +166,7 @@ proptest! {
                 prop_assert!(prepared.partition_might_match(&values), "might match: {}", named);
             }
             let rest = prepared.residual(&values);
-            let answer = evaluate(&rest, &batch(array(&kind, &[row.clone()]))).unwrap();
+            let answer = evaluate(&rest, &batch(array(&kind, std::slice::from_ref(row)))).unwrap();
             prop_assert_eq!(answer.value(0), passes, "residual {}: {}", describe(&rest), named);
             any |= passes;
             partitions.push(values);
