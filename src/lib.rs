@@ -5,6 +5,10 @@
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+// Test helpers are shared between unit and integration tests under one name.
+#[cfg(any(test, feature = "testing"))]
+extern crate self as meltwater;
+
 pub mod catalog;
 #[cfg(feature = "cli")]
 pub mod cli;

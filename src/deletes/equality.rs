@@ -303,6 +303,33 @@ impl EqualityDeleteMapBuilder {
         self.map.is_empty()
     }
 
+    /// Makes room for `keys` more if that takes no more than `limit_bytes`. Filling is then faster
+    /// and takes no more than the room; to be called before any key is added.
+    pub fn reserve(&mut self, keys: u64, limit_bytes: usize) {
+        const BYTES_PER_KEY: u64 = 17;
+        // Tables have a power of two of slots and fill seven eighths of them.
+        let slots = keys.saturating_mul(8) / 7 + 1;
+        let bytes =
+            slots.checked_next_power_of_two().unwrap_or(u64::MAX).saturating_mul(BYTES_PER_KEY);
+        if bytes > limit_bytes as u64 {
+            return;
+        }
+        let keys = usize::try_from(keys).unwrap_or_default();
+        match &mut self.map.keys {
+            Keys::Ints(table) => table.reserve(keys),
+            Keys::Bytes(table) | Keys::Rows(_, table) => table.reserve(keys),
+        }
+    }
+
+    /// Bytes that may be held at once while `keys` more are added.
+    pub fn peak_bytes(&self, keys: usize) -> usize {
+        match &self.map.keys {
+            Keys::Ints(table) => table.peak_bytes(keys),
+            Keys::Bytes(table) => table.peak_bytes(keys),
+            Keys::Rows(converter, table) => converter.size() + table.peak_bytes(keys),
+        }
+    }
+
     /// Bytes held so far.
     pub fn heap_bytes(&self) -> usize {
         self.map.heap_bytes()

@@ -102,6 +102,7 @@ impl Group {
         let mut builder = EqualityDeleteMap::builder(self.columns.clone(), None)?;
         let held: usize = state.maps.iter().map(|map| map.heap_bytes()).sum();
         let limit = budget.saturating_sub(held);
+        builder.reserve(rows_of(&missing), limit);
         if let Err(over) = self.fill(source, &missing, &mut builder, limit).await? {
             state.parts = Some(over.parts);
             (state.maps, state.loaded) = (Vec::new(), HashSet::new());
@@ -124,8 +125,11 @@ impl Group {
         source: &Source,
         files: &[DeleteFile],
         part: HashPartition,
+        budget: usize,
     ) -> Result<EqualityDeleteMap> {
         let mut builder = EqualityDeleteMap::builder(self.columns.clone(), Some(part))?;
+        let even = rows_of(files) / u64::from(part.of.max(1));
+        builder.reserve(even.saturating_add(even / 8), budget);
         match self.fill(source, files, &mut builder, usize::MAX).await? {
             Ok(()) => Ok(builder.finish()),
             Err(_) => Err(Error::internal("a map without a budget went past it")),
@@ -148,16 +152,14 @@ impl Group {
             readers.spawn(read_all(source, columns, share, sender.clone()));
         }
         drop(sender);
-        let all_rows: u64 = files.iter().map(|d| d.file.record_count).sum();
         let mut rows = 0u64;
         while let Some((batch, sequence)) = batches.recv().await {
+            if builder.peak_bytes(batch.num_rows()) > limit {
+                let parts = parts(builder, rows_of(files).max(rows), rows, limit);
+                return Ok(Err(OverBudget { parts }));
+            }
             rows += batch.num_rows() as u64;
             builder.add(&batch, sequence)?;
-            if builder.heap_bytes() > limit {
-                return Ok(Err(OverBudget {
-                    parts: parts(builder, all_rows.max(rows), rows, limit),
-                }));
-            }
         }
         while let Some(done) = readers.join_next().await {
             done.map_err(|e| Error::internal("reading delete files broke off").with_source(e))??;
@@ -166,10 +168,15 @@ impl Group {
     }
 }
 
+fn rows_of(files: &[DeleteFile]) -> u64 {
+    files.iter().fold(0, |rows, d| rows.saturating_add(d.file.record_count))
+}
+
 /// How many parts make each fit into half of the budget, judged by the rows seen so far.
 fn parts(builder: &EqualityDeleteMapBuilder, all_rows: u64, rows: u64, limit: usize) -> u32 {
     const MOST: u64 = 4096;
-    let bytes_per_row = (builder.heap_bytes() as u64 / rows.max(1)).max(1);
+    const LEAST_BYTES: u64 = 24;
+    let bytes_per_row = (builder.heap_bytes() as u64 / rows.max(1)).max(LEAST_BYTES);
     let whole = bytes_per_row.saturating_mul(all_rows);
     let half = (limit as u64 / 2).max(1024);
     whole.div_ceil(half).clamp(2, MOST) as u32

@@ -31,6 +31,18 @@ impl IntTable {
         *highest = (*highest).max(sequence);
     }
 
+    /// Makes room for `keys` more, so that the table never grows while it is filled.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.map.reserve(keys);
+    }
+
+    /// Bytes held at once while `keys` more are added: growing keeps the old table until the
+    /// new one is filled.
+    pub(super) fn peak_bytes(&self, keys: usize) -> usize {
+        let held = self.heap_bytes();
+        if self.map.capacity() - self.map.len() >= keys { held } else { held * 3 }
+    }
+
     pub(super) fn finish(&mut self) {
         self.map.shrink_to_fit();
         let width = (self.max as u64).wrapping_sub(self.min as u64);
@@ -124,6 +136,25 @@ impl BytesTable {
         self.arena.extend_from_slice(key);
         self.entries.push(Entry { end: self.arena.len(), sequence });
         true
+    }
+
+    /// Makes room for `keys` more; their bytes are not known yet.
+    pub(super) fn reserve(&mut self, keys: usize) {
+        let (hasher, entries, arena) = (&self.hasher, &self.entries, &self.arena);
+        self.table.reserve(keys, |at| hasher.hash_one(slice(entries, arena, *at)));
+        self.entries.reserve(keys);
+    }
+
+    /// Bytes held at once while `keys` more are added.
+    pub(super) fn peak_bytes(&self, keys: usize) -> usize {
+        let grown = |held: usize, spare: usize, more: usize| {
+            if spare >= more { held } else { held * 3 }
+        };
+        let spare = self.table.capacity() - self.table.len();
+        let key = self.arena.len() / self.entries.len().max(1);
+        grown(self.table.allocation_size(), spare, keys)
+            + self.entries.capacity() * size_of::<Entry>()
+            + grown(self.arena.capacity(), self.arena.capacity() - self.arena.len(), keys * key)
     }
 
     pub(super) fn finish(&mut self) {

@@ -204,7 +204,8 @@ impl DeleteLoader {
         part: HashPartition,
     ) -> Result<EqualityDeleteMap> {
         let group = Group::new(deletes.columns.clone());
-        group.load_part(&self.inner.source, &deletes.files, part).await
+        let Inner { source, equality_budget, .. } = &*self.inner;
+        group.load_part(source, &deletes.files, part, *equality_budget).await
     }
 
     fn by_group(&self, deletes: &[DeleteFile]) -> Result<Vec<(GroupKey, Vec<DeleteFile>)>> {

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::file::reserved;
 use crate::spec::{NestedField, PrimitiveType, Schema, SchemaRef, Type};
 
-/// What is read for a kind of task: all tasks whose deletes compare the same columns share one.
+/// What is read for a kind of task (RD-5): all tasks whose deletes compare the same columns share one.
 #[derive(Debug)]
 pub(super) struct ReadColumns {
     /// The columns to read: those of the result first, in its order.
@@ -75,7 +75,7 @@ impl ReadColumns {
         self.marks.is_some()
     }
 
-    /// Sets `_deleted` for dead rows.
+    /// Sets `_deleted` for dead rows (RD-6).
     pub(super) fn mark(
         &self,
         batch: RecordBatch,

@@ -158,3 +158,6 @@ fn partition_constant(context: &ScanContext, file: &crate::spec::DataFile) -> cr
     let fields = context.partition_struct.fields();
     Literal::Struct(fields.iter().map(|f| value_of(f.id)).collect::<Struct>())
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,6 +219,9 @@ fn truths(passing: &arrow::array::BooleanArray) -> BooleanBuffer {
 
 /// Names data file and snapshot, and says what a missing file means.
 pub(super) fn in_task(error: Error, task: &FileScanTask) -> Error {
+    if error.context().any(|(key, _)| key == "snapshot") {
+        return error;
+    }
     let missing = error.kind() == ErrorKind::NotFound;
     let path = &task.file.file_path;
     let mut error = error.with_context("snapshot", task.snapshot_id);

@@ -40,6 +40,7 @@ impl ScanContext {
     pub(super) fn new(scan: &TableScan) -> Result<Self> {
         let table = scan.table.clone();
         let metadata = table.metadata();
+        // Newer formats are refused, never guessed at (RD-2).
         if !matches!(metadata.format_version(), FormatVersion::V1 | FormatVersion::V2) {
             return Err(Error::unsupported(format!(
                 "table `{}` has format version {}",

@@ -142,3 +142,6 @@ impl TableScan {
         ScanContext::new(self)
     }
 }
+
+#[cfg(test)]
+mod tests;
