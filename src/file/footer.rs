@@ -4,13 +4,19 @@
 //! and keyed by store, path and size: a store that was dropped and another at its place never
 //! mix, and files of a table do not change under one name.
 
+use std::future::ready;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Weak};
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use moka::future::Cache;
 use object_store::ObjectStore;
 use object_store::path::Path;
+use parquet::arrow::async_reader::MetadataFetch;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use super::thrift_guard;
@@ -113,7 +119,7 @@ async fn cached(
     }
     let metadata = if with_pages {
         let plain = Box::pin(cached(storage, location, size, false)).await?;
-        add_page_index(storage, location, plain).await?
+        add_page_index(storage, location, plain, size).await?
     } else {
         Arc::new(fetch(storage, location, size).await?)
     };
@@ -179,21 +185,72 @@ fn decode(footer: &Bytes) -> Result<ParquetMetaData> {
     Ok(metadata)
 }
 
+/// Adds the page index if the file has a sound one. It only saves work, so a broken one is left
+/// alone: the file is then read as if it had none.
 async fn add_page_index(
     storage: &Storage,
     location: &str,
     plain: Arc<ParquetMetaData>,
+    size: u64,
 ) -> Result<Arc<ParquetMetaData>> {
-    let has_index = plain
-        .row_groups()
-        .iter()
-        .any(|g| g.columns().iter().any(|c| c.offset_index_offset().is_some()));
-    if !has_index {
+    let Some((all, parts)) = page_index_ranges(&plain, size) else { return Ok(plain) };
+    let bytes = storage.read_range(location, all.clone()).await?;
+    let sound = parts.iter().all(|part| {
+        let part = (part.start - all.start) as usize..(part.end - all.start) as usize;
+        bytes.get(part).is_some_and(|bytes| thrift_guard::check(bytes).is_ok())
+    });
+    if !sound {
+        tracing::debug!(location, "the page index makes no sense and is not used");
         return Ok(plain);
     }
     let mut reader = ParquetMetaDataReader::new_with_metadata(plain.as_ref().clone())
         .with_page_index_policy(PageIndexPolicy::Optional);
-    let fetch = super::source::FileSource::new(storage, location, plain.clone());
-    reader.load_page_index(fetch).await?;
-    Ok(Arc::new(reader.finish()?))
+    let held = HeldBytes { start: all.start, bytes };
+    let loaded = AssertUnwindSafe(reader.load_page_index(held)).catch_unwind().await;
+    match loaded {
+        Ok(Ok(())) => Ok(reader.finish().map_or(plain, Arc::new)),
+        _ => Ok(plain),
+    }
+}
+
+/// Where the page index lies, as a whole and in parts; `None` if there is none or if it cannot
+/// be where the footer says.
+fn page_index_ranges(
+    metadata: &ParquetMetaData,
+    size: u64,
+) -> Option<(Range<u64>, Vec<Range<u64>>)> {
+    let mut parts = Vec::new();
+    for chunk in metadata.row_groups().iter().flat_map(|g| g.columns()) {
+        let places = [
+            (chunk.column_index_offset(), chunk.column_index_length()),
+            (chunk.offset_index_offset(), chunk.offset_index_length()),
+        ];
+        for place in places {
+            let (Some(offset), Some(length)) = place else { continue };
+            let start = u64::try_from(offset).ok()?;
+            let end = start.checked_add(u64::try_from(length).ok()?)?;
+            if end > size {
+                return None;
+            }
+            parts.push(start..end);
+        }
+    }
+    let start = parts.iter().map(|p| p.start).min()?;
+    let end = parts.iter().map(|p| p.end).max()?;
+    (end - start <= MAX_FOOTER_BYTES).then_some((start..end, parts))
+}
+
+/// A part of a file that was read already.
+struct HeldBytes {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl MetadataFetch for HeldBytes {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        let held = range.start.checked_sub(self.start).zip(range.end.checked_sub(self.start));
+        let slice = held.filter(|(from, to)| from <= to && *to <= self.bytes.len() as u64);
+        let found = slice.map(|(from, to)| self.bytes.slice(from as usize..to as usize));
+        ready(found.ok_or_else(|| ParquetError::EOF("beyond the page index".to_string()))).boxed()
+    }
 }

@@ -102,7 +102,11 @@ pub async fn read(
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let location = request.location.clone();
     let named = move |error: Error| name_file(error, &location);
-    let reading = open(storage, request).await.map_err(&named)?;
+    let opened = AssertUnwindSafe(open(storage, request)).catch_unwind().await;
+    let opened = opened.unwrap_or_else(|_| {
+        Err(Error::corrupt("the Parquet decoder gave up on the file's footer"))
+    });
+    let reading = opened.map_err(&named)?;
     let stream = try_unfold(reading, move |mut reading| {
         let named = named.clone();
         async move {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
+use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::ParquetMetaData;
 
@@ -51,11 +51,5 @@ impl AsyncFileReader for FileSource {
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         let metadata = self.metadata.clone();
         async move { Ok(metadata) }.boxed()
-    }
-}
-
-impl MetadataFetch for FileSource {
-    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        self.get_bytes(range)
     }
 }

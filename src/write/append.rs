@@ -86,10 +86,11 @@ impl AppendWriter {
             memory_bytes: usize::try_from(options.memory_budget_bytes).unwrap_or(usize::MAX),
             open_files: options.max_open_files,
         };
+        let cleanup = Cleanup::new(table.storage().clone());
         Ok(Self {
-            fanout: Fanout::new(table, &spec, schema.clone(), fanout)?,
+            fanout: Fanout::new(table, &spec, schema.clone(), fanout, cleanup.paths())?,
             normalizer: Normalizer::new(schema)?,
-            cleanup: Cleanup::new(table.storage().clone()),
+            cleanup,
             failed: None,
         })
     }
@@ -102,7 +103,6 @@ impl AppendWriter {
     pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         still_good(&self.failed)?;
         let written = self.write_groups(batch).await;
-        self.cleanup.add(self.fanout.take_closed());
         written.inspect_err(|e| self.failed = Some(e.to_string()))
     }
 
@@ -124,7 +124,6 @@ impl AppendWriter {
             return Err(error);
         }
         if let Err(error) = self.fanout.finish().await {
-            self.cleanup.add(self.fanout.take_closed());
             self.abort().await;
             return Err(error);
         }
@@ -141,7 +140,6 @@ impl AppendWriter {
     /// Gives the rows up; no file stays.
     pub async fn abort(mut self) {
         self.fanout.abandon().await;
-        self.cleanup.add(self.fanout.take_closed());
         self.cleanup.run().await;
     }
 }

@@ -1,4 +1,6 @@
-//! Finished files of a writer that may never be committed.
+//! Files of a writer that may never be committed.
+
+use std::sync::{Arc, Mutex};
 
 use crate::storage::Storage;
 
@@ -7,28 +9,45 @@ use crate::storage::Storage;
 #[derive(Debug)]
 pub(super) struct Cleanup {
     storage: Storage,
-    paths: Vec<String>,
+    paths: Paths,
+}
+
+/// Where those who open files note them, before anything can be there: what a lost answer or a
+/// cancelled call leaves behind is on the list too.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Paths(Arc<Mutex<Vec<String>>>);
+
+impl Paths {
+    pub(super) fn note(&self, path: &str) {
+        // A panic while the list was locked leaves the list as it was.
+        let mut paths = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        paths.push(path.to_string());
+    }
+
+    fn take(&self) -> Vec<String> {
+        let mut paths = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::take(&mut *paths)
+    }
 }
 
 impl Cleanup {
     pub(super) fn new(storage: Storage) -> Self {
-        Self { storage, paths: Vec::new() }
+        Self { storage, paths: Paths::default() }
     }
 
-    /// Adds files that are to go unless the work is handed over.
-    pub(super) fn add(&mut self, paths: impl IntoIterator<Item = String>) {
-        self.paths.extend(paths);
+    /// The list of files that are to go unless the work is handed over.
+    pub(super) fn paths(&self) -> Paths {
+        self.paths.clone()
     }
 
     /// The files are somebody else's now.
-    pub(super) fn disarm(&mut self) {
-        self.paths.clear();
+    pub(super) fn disarm(&self) {
+        self.paths.take();
     }
 
     /// Deletes the files; those that cannot be deleted are orphans for `remove-orphans`.
-    pub(super) async fn run(mut self) {
-        let (storage, paths) = (self.storage.clone(), std::mem::take(&mut self.paths));
-        delete_all(storage, paths).await;
+    pub(super) async fn run(self) {
+        delete_all(self.storage.clone(), self.paths.take()).await;
     }
 }
 
@@ -42,7 +61,7 @@ async fn delete_all(storage: Storage, paths: Vec<String>) {
 
 impl Drop for Cleanup {
     fn drop(&mut self) {
-        let paths = std::mem::take(&mut self.paths);
+        let paths = self.paths.take();
         if paths.is_empty() {
             return;
         }

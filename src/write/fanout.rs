@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use arrow::array::RecordBatch;
 
+use super::cleanup::Paths;
 use super::partition::{Group, Partitioner};
 use crate::error::{Error, Result};
 use crate::file::{ParquetFileWriter, WriterOptions};
@@ -50,8 +51,8 @@ pub(super) struct Fanout {
     /// Bytes that the open files hold, as of each one's last write.
     held_bytes: usize,
     clock: u64,
-    /// Locations of files that were closed since the caller last asked.
-    closed: Vec<String>,
+    /// Takes the location of every file that is opened.
+    paths: Paths,
 }
 
 #[derive(Debug)]
@@ -73,6 +74,7 @@ impl Fanout {
         spec: &PartitionSpec,
         schema: SchemaRef,
         options: FanoutOptions,
+        paths: Paths,
     ) -> Result<Self> {
         Ok(Self {
             table: table.clone(),
@@ -83,7 +85,7 @@ impl Fanout {
             finished: Vec::new(),
             held_bytes: 0,
             clock: 0,
-            closed: Vec::new(),
+            paths,
         })
     }
 
@@ -130,6 +132,7 @@ impl Fanout {
         let location = self.table.new_data_path(&key, self.options.kind)?;
         let (storage, schema) = (self.table.storage(), self.schema.clone());
         let writer = ParquetFileWriter::create(storage, &location, schema, &self.options.writer)?;
+        self.paths.note(&location);
         let number = u32::try_from(self.finished.len())
             .map_err(|_| Error::invalid("too many files in one commit"))?;
         self.finished.push(None);
@@ -151,7 +154,6 @@ impl Fanout {
         let Some(file) = self.open.remove(&partition) else { return Ok(()) };
         self.held_bytes -= file.held_bytes;
         let mut closed = file.writer.close(self.options.content, file.partition).await?;
-        self.closed.push(closed.file_path.clone());
         closed.equality_ids = self.options.equality_ids.clone();
         if let Some(slot) = self.finished.get_mut(file.number as usize) {
             *slot = Some(closed);
@@ -180,12 +182,7 @@ impl Fanout {
         std::mem::take(&mut self.finished)
     }
 
-    /// Locations of files that were closed since the last call.
-    pub(super) fn take_closed(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.closed)
-    }
-
-    /// Gives up the open files; the caller deletes the closed ones.
+    /// Gives up the open files; the list of paths has the closed ones.
     pub(super) async fn abandon(&mut self) {
         for (_, file) in self.open.drain() {
             file.writer.abort().await;

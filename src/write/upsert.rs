@@ -124,15 +124,16 @@ impl UpsertWriter {
             memory_bytes: budget / 2,
             open_files: options.max_open_files,
         };
+        let cleanup = Cleanup::new(table.storage().clone());
         let spill = options.spill_directory.clone().unwrap_or_else(std::env::temp_dir);
         Ok(Self {
             rows: Normalizer::new(schema.clone())?,
             keys: Normalizer::of_subset(key.schema.clone())?,
-            data: Fanout::new(table, &spec, schema, data)?,
+            data: Fanout::new(table, &spec, schema, data, cleanup.paths())?,
             log: KeyLog::new(budget / 4, spill),
             replaced: BTreeMap::new(),
             reach: None,
-            cleanup: Cleanup::new(table.storage().clone()),
+            cleanup,
             failed: None,
             table: table.clone(),
             options,
@@ -171,7 +172,6 @@ impl UpsertWriter {
     async fn guarded(&mut self, batch: RecordBatch, change: Option<Change>) -> Result<()> {
         still_good(&self.failed)?;
         let done = self.apply(batch, change).await;
-        self.cleanup.add(self.data.take_closed());
         done.inspect_err(|e| self.failed = Some(e.to_string()))
     }
 
@@ -254,7 +254,6 @@ impl UpsertWriter {
             Ok(()) => self.finish().await,
             Err(error) => Err(error),
         };
-        self.cleanup.add(self.data.take_closed());
         match finished {
             Ok(result) => {
                 self.cleanup.disarm();
@@ -312,17 +311,17 @@ impl UpsertWriter {
             open_files: self.options.max_open_files,
         };
         let fanout = |spec: &crate::spec::PartitionSpecRef| {
-            Fanout::new(&self.table, spec, self.key.schema.clone(), options.clone())
+            let paths = self.cleanup.paths();
+            Fanout::new(&self.table, spec, self.key.schema.clone(), options.clone(), paths)
         };
         let mut fanouts = reach.through.iter().map(fanout).collect::<Result<Vec<_>>>()?;
         let written = self.write_keys(&mut fanouts).await;
-        for fanout in &mut fanouts {
-            if written.is_err() {
+        if let Err(error) = written {
+            for fanout in &mut fanouts {
                 fanout.abandon().await;
             }
-            self.cleanup.add(fanout.take_closed());
+            return Err(error);
         }
-        written?;
         Ok(fanouts.iter_mut().flat_map(|f| f.take_files().into_iter().flatten()).collect())
     }
 
@@ -366,7 +365,7 @@ impl UpsertWriter {
         rows: &RoaringTreemap,
     ) -> Result<DataFile> {
         let location = self.table.new_data_path(&file.partition_key(), "pos-deletes")?;
-        self.cleanup.add([location.clone()]);
+        self.cleanup.paths().note(&location);
         let storage = self.table.storage();
         write_position_deletes(storage, &location, file, rows, &self.deletes).await
     }
@@ -374,7 +373,6 @@ impl UpsertWriter {
     /// Gives the work up; no file stays.
     pub async fn abort(mut self) {
         self.data.abandon().await;
-        self.cleanup.add(self.data.take_closed());
         self.cleanup.run().await;
     }
 

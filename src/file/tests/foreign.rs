@@ -153,6 +153,68 @@ async fn counting_rows_reads_nothing_but_the_footer() -> Result<()> {
     Ok(())
 }
 
+/// Every data and delete file of the fixtures: Flink, Spark, Impala, Hive, parquet-mr, PyIceberg,
+/// DuckDB. Under its table's current schema each gives as many rows as its footer counts.
+#[tokio::test]
+async fn every_file_of_other_engines_is_read_under_its_tables_schema() -> Result<()> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/fixtures");
+    let storage = Storage::default();
+    let mut files = 0;
+    for fixture in std::fs::read_dir(folder).unwrap() {
+        let table = fixture.unwrap().path().join("table");
+        if !table.is_dir() {
+            continue;
+        }
+        let metadata = latest_metadata(&table);
+        let schema = all_optional(metadata.current_schema());
+        let mapping = metadata.properties().get("schema.name-mapping.default");
+        let mapping = mapping.map(|json| Arc::new(serde_json::from_str(json).unwrap()));
+        for path in parquet_files(&table.join("data")) {
+            let location = path.to_str().unwrap();
+            let footer = footer(&storage, location, None).await?;
+            let names = footer.file_metadata().schema_descr().columns();
+            let deletes = names.iter().any(|c| c.name() == "file_path" || c.name() == "pos");
+            let schema = if deletes { position_delete_schema()? } else { schema.clone() };
+            let request =
+                FileRead { name_mapping: mapping.clone(), ..FileRead::new(location, schema) };
+            let out = read_all(&storage, request).await?;
+            assert_eq!(out.num_rows() as i64, footer.file_metadata().num_rows(), "{location}");
+            let empty = out.columns().iter().all(|c| c.null_count() == c.len());
+            assert!(!empty || out.num_rows() == 0, "{location}: no column was found");
+            files += 1;
+        }
+    }
+    assert!(files > 50, "{files} files");
+    Ok(())
+}
+
+fn latest_metadata(table: &std::path::Path) -> crate::spec::TableMetadata {
+    let entries = std::fs::read_dir(table.join("metadata")).unwrap();
+    let tables = entries.filter_map(|entry| {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        serde_json::from_slice::<crate::spec::TableMetadata>(&bytes).ok()
+    });
+    tables.max_by_key(|t| (t.last_sequence_number(), t.last_updated_ms())).unwrap()
+}
+
+fn all_optional(schema: &Schema) -> SchemaRef {
+    let fields = schema.as_struct().fields().iter();
+    schema_of(fields.map(|f| optional(f.id, &f.name, f.field_type.as_ref().clone())))
+}
+
+fn parquet_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        match path.extension().and_then(|e| e.to_str()) {
+            _ if path.is_dir() => found.extend(parquet_files(&path)),
+            Some("parquet" | "parq") => found.push(path),
+            _ => {}
+        }
+    }
+    found
+}
+
 fn small_file() -> (SchemaRef, Vec<u8>) {
     let schema = schema_of([
         optional(1, "a", primitive(PrimitiveType::Long)),
@@ -175,6 +237,7 @@ proptest! {
         flips in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
         keep in any::<proptest::sample::Index>(),
         cut in any::<bool>(),
+        filtered in any::<bool>(),
     ) {
         static FILE: std::sync::LazyLock<(SchemaRef, Vec<u8>)> = std::sync::LazyLock::new(small_file);
         let (schema, sound) = &*FILE;
@@ -190,7 +253,11 @@ proptest! {
         runtime.block_on(async {
             let storage = memory();
             storage.write("memory://t/x", Bytes::from(bytes)).await.unwrap();
-            let request = FileRead::new("memory://t/x", schema.clone());
+            let filter = filtered.then(|| {
+                let predicate = crate::expr::parse("a > 3 AND b > 'x'", schema).unwrap();
+                crate::expr::bind(&predicate, schema, true).unwrap()
+            });
+            let request = FileRead { filter, ..FileRead::new("memory://t/x", schema.clone()) };
             if let Ok(stream) = read(&storage, request).await {
                 let _ = stream.try_collect::<Vec<_>>().await;
             }

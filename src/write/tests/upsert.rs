@@ -236,6 +236,30 @@ async fn an_aborted_upsert_leaves_no_files() -> Result<()> {
 }
 
 #[tokio::test]
+async fn many_keys_stay_within_the_memory_budget() -> Result<()> {
+    let (_, table) = table().await;
+    let spill = tempfile::tempdir().unwrap();
+    let budget = 1 << 20;
+    let options = UpsertOptions {
+        memory_budget_bytes: budget,
+        spill_directory: Some(spill.path().to_path_buf()),
+        ..Default::default()
+    };
+    let mut writer = table.upsert_writer(options)?;
+    for round in 0..20i64 {
+        let rows: Vec<_> = (0..2_000).map(|i| (round * 1_500 + i, "name", None)).collect();
+        writer.write(batch(&rows)).await?;
+        assert!(writer.memory_bytes() <= budget as usize, "{}", writer.memory_bytes());
+    }
+    assert!(std::fs::read_dir(spill.path()).unwrap().count() > 1, "keys were spilled");
+    let written = writer.close().await?;
+    assert_eq!(written.deletes(DataContentType::EqualityDeletes), 19 * 1_500 + 2_000);
+    assert_eq!(written.deletes(DataContentType::PositionDeletes), 19 * 500);
+    assert_eq!(std::fs::read_dir(spill.path()).unwrap().count(), 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn nested_keys_are_deleted_by_their_leaf() -> Result<()> {
     let inner = StructType::new(vec![
         NestedField::required(2, "a", Type::Primitive(PrimitiveType::Long)).into(),
