@@ -133,7 +133,19 @@ async fn fetch(storage: &Storage, location: &str, size: u64) -> Result<ParquetMe
         return Err(Error::corrupt(format!("{size} bytes are too few for a Parquet file")));
     }
     let start = size.saturating_sub(PREFETCH_BYTES);
-    let end = storage.read_range(location, start..size).await?;
+    let end = match storage.read_range(location, start..size).await {
+        Ok(end) if end.len() as u64 == size - start => end,
+        Ok(_) => return Err(shorter(size)),
+        Err(error) => {
+            // A range beyond the end is refused in as many ways as there are stores.
+            let actual = storage.size(location).await;
+            return Err(if actual.is_ok_and(|actual| actual < size) {
+                shorter(size)
+            } else {
+                error
+            });
+        }
+    };
     let length = footer_length(&end, size)?;
     let have = end.len() as u64 - TAIL_BYTES;
     let footer = if length <= have {
@@ -149,10 +161,14 @@ async fn fetch(storage: &Storage, location: &str, size: u64) -> Result<ParquetMe
     decode(&footer)
 }
 
+fn shorter(size: u64) -> Error {
+    Error::corrupt(format!("the file has fewer than the {size} bytes that are recorded for it"))
+}
+
 /// The length of the footer as the last eight bytes tell it, checked against the file.
 fn footer_length(end: &Bytes, size: u64) -> Result<u64> {
     let Some(tail) = end.last_chunk::<{ TAIL_BYTES as usize }>() else {
-        return Err(Error::corrupt("the file is shorter than the manifest says"));
+        return Err(shorter(size));
     };
     let [a, b, c, d, magic @ ..] = *tail;
     match &magic {

@@ -7,11 +7,12 @@
 //! # Source
 //! Iceberg spec v2, "Manifests", fields 108, 109, 110, 137, 125 and 128.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{
-    ArrowNumericType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
+    ArrowNumericType, ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type,
+    Float64Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampNanosecondType,
 };
 use parquet::file::metadata::ParquetMetaData;
 
@@ -182,12 +183,12 @@ impl Leaf {
             DataType::Timestamp(_, _) => numbers::<TimestampNanosecondType>(array, Value::Long),
             DataType::Decimal128(..) => numbers::<Decimal128Type>(array, Value::Decimal),
             DataType::Float32 => {
-                let (bounds, nans) = floats(array.as_primitive::<Float32Type>().iter());
+                let (bounds, nans) = floats(array.as_primitive::<Float32Type>());
                 self.nans += nans;
                 bounds.map(|(a, b)| (Value::Float(a), Value::Float(b)))
             }
             DataType::Float64 => {
-                let (bounds, nans) = floats(array.as_primitive::<Float64Type>().iter());
+                let (bounds, nans) = floats(array.as_primitive::<Float64Type>());
                 self.nans += nans;
                 bounds.map(|(a, b)| (Value::Double(a), Value::Double(b)))
             }
@@ -198,35 +199,42 @@ impl Leaf {
         }
     }
 
-    /// Text and bytes: a value is copied only when it moves a bound.
+    /// Text and bytes: one pass, and a value is copied only when it moves a bound.
     fn take_bytes(&mut self, array: &ArrayRef) {
-        let found = match array.data_type() {
+        match array.data_type() {
             DataType::Utf8 => {
                 let array = array.as_string::<i32>();
-                let bounds = compute::min_string(array).zip(compute::max_string(array));
-                bounds.map(|(a, b)| (a.as_bytes(), b.as_bytes()))
+                self.widen_bytes(array.iter().map(|v| v.map(str::as_bytes)));
             }
-            DataType::Binary => {
-                let array = array.as_binary::<i32>();
-                compute::min_binary(array).zip(compute::max_binary(array))
-            }
+            DataType::Binary => self.widen_bytes(array.as_binary::<i32>().iter()),
             DataType::FixedSizeBinary(_) => {
-                let array = array.as_fixed_size_binary();
-                compute::min_fixed_size_binary(array).zip(compute::max_fixed_size_binary(array))
+                self.widen_bytes(array.as_fixed_size_binary().iter());
             }
-            _ => None,
-        };
-        let Some((low, high)) = found else { return };
-        match &mut self.bounds {
-            Some((Value::Bytes(lowest), Value::Bytes(highest))) => {
-                if low < lowest.as_slice() {
-                    *lowest = low.to_vec();
-                }
-                if high > highest.as_slice() {
-                    *highest = high.to_vec();
-                }
+            _ => {}
+        }
+    }
+
+    fn widen_bytes<'a>(&mut self, values: impl Iterator<Item = Option<&'a [u8]>>) {
+        let mut values = values.flatten();
+        if self.bounds.is_none() {
+            let Some(first) = values.next() else { return };
+            let first = || Value::Bytes(first.to_vec());
+            self.bounds = Some((first(), first()));
+        }
+        let Some((Value::Bytes(lowest), Value::Bytes(highest))) = &mut self.bounds else { return };
+        let (mut low, mut high): (Option<&[u8]>, Option<&[u8]>) = (None, None);
+        for value in values {
+            if value < low.unwrap_or(lowest) {
+                low = Some(value);
+            } else if value > high.unwrap_or(highest) {
+                high = Some(value);
             }
-            _ => self.bounds = Some((Value::Bytes(low.to_vec()), Value::Bytes(high.to_vec()))),
+        }
+        if let Some(low) = low {
+            *lowest = low.to_vec();
+        }
+        if let Some(high) = high {
+            *highest = high.to_vec();
         }
     }
 
@@ -321,12 +329,20 @@ fn numbers<T: ArrowNumericType>(
 }
 
 /// Least and greatest of what is neither null nor NaN, and how many NaNs there are.
-fn floats<F>(values: impl Iterator<Item = Option<F>>) -> (Option<(F, F)>, u64)
+fn floats<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> (Option<(T::Native, T::Native)>, u64)
 where
-    F: Copy + PartialOrd,
+    T::Native: PartialOrd,
 {
+    if array.null_count() == 0 {
+        float_bounds(array.values().iter().copied())
+    } else {
+        float_bounds(array.iter().flatten())
+    }
+}
+
+fn float_bounds<F: Copy + PartialOrd>(values: impl Iterator<Item = F>) -> (Option<(F, F)>, u64) {
     let (mut bounds, mut nans): (Option<(F, F)>, u64) = (None, 0);
-    for value in values.flatten() {
+    for value in values {
         if value.partial_cmp(&value).is_none() {
             nans += 1;
             continue;

@@ -3,7 +3,8 @@
 //! Serves data files and equality delete files. The first rows are held back until it is known
 //! how many there are, so that bloom filters are made for the file and not for a million rows.
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -24,6 +25,8 @@ const HELD_BYTES: usize = 1024 * 1024;
 /// Bytes of rows that go to the encoder in one step, at most, unless there are very few.
 const SLICE_BYTES: usize = 8 * 1024 * 1024;
 const MIN_SLICE_ROWS: usize = 256;
+/// Bytes that are not worth a copy to get rid of.
+const SMALL_BYTES: usize = 64 * 1024;
 /// Encoded bytes that storage may hold on their way.
 const UPLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// Encoded bytes that are passed on in one piece.
@@ -155,7 +158,7 @@ impl ParquetFileWriter {
         match &mut self.state {
             State::Held { batches, bytes } => {
                 *bytes += sliced_bytes(&batch);
-                batches.push(batch);
+                batches.push(own_rows(batch)?);
                 if *bytes >= HELD_BYTES {
                     self.start_encoding(ROW_GROUP_ROWS as u64)?;
                 }
@@ -277,6 +280,15 @@ fn schema_json(schema: &Schema) -> Option<String> {
 fn sliced_bytes(batch: &RecordBatch) -> usize {
     let columns = batch.columns().iter();
     columns.map(|c| c.to_data().get_slice_memory_size().unwrap_or_default()).sum()
+}
+
+/// Copies a few rows out of a big batch, which would stay in memory for them otherwise.
+fn own_rows(batch: RecordBatch) -> Result<RecordBatch> {
+    if batch.get_array_memory_size() < 2 * sliced_bytes(&batch) + SMALL_BYTES {
+        return Ok(batch);
+    }
+    let all = UInt64Array::from_iter_values(0..batch.num_rows() as u64);
+    Ok(take_record_batch(&batch, &all)?)
 }
 
 /// Where row groups start, ascending.

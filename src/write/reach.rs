@@ -89,7 +89,8 @@ fn refuse(table: &Table, spec: &PartitionSpec, field: &str) -> Error {
         .with_context("partition spec", spec.spec_id())
         .with_context("partition field", field)
         .with_hint(
-            "make the partition field's source column part of the key; or rewrite the rows of \
-             this spec under one whose columns the key has",
+            "make the partition field's source column part of the key, and delete the old row \
+             before a row that moves to another partition; or rewrite the rows of this spec under \
+             one whose columns the key has",
         )
 }

@@ -31,6 +31,8 @@ const DELETE_BATCH_ROWS: usize = 8_192;
 pub struct UpsertOptions {
     /// Names of the key columns, dots leading into structs; the table's identifier fields if
     /// empty. Plain values, no floating numbers; optional columns are fine, and null equals null.
+    /// They must include the columns the table is partitioned by. Where a row may move to another
+    /// partition, [`delete`](UpsertWriter::delete) the old row before writing the new one.
     pub key: Vec<String>,
     /// The branch whose rows are replaced: `main` unless set. Commit to the same one.
     pub branch: Option<String>,

@@ -129,6 +129,24 @@ async fn types_that_do_not_go_together_name_column_and_file() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_file_shorter_than_recorded_is_corrupt_and_a_missing_one_is_not_found() {
+    let storage = memory();
+    let schema = schema_of([optional(1, "id", primitive(PrimitiveType::Int))]);
+    let batch = sample_batch(&schema, 9);
+    let file = write_file(&storage, "memory://t/q", &schema, &[batch], &Default::default()).await;
+    let size = file.unwrap().file_size_in_bytes;
+    let kind = async |location: &str, size| {
+        let file_size_in_bytes = Some(size);
+        let request = FileRead { file_size_in_bytes, ..FileRead::new(location, schema.clone()) };
+        read_all(&storage, request).await.unwrap_err().kind()
+    };
+    for wrong in [size + 1, size * 1_000] {
+        assert_eq!(kind("memory://t/q", wrong).await, crate::error::ErrorKind::CorruptData);
+    }
+    assert_eq!(kind("memory://t/nobody", size).await, crate::error::ErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn counting_rows_reads_nothing_but_the_footer() -> Result<()> {
     let storage = memory();
     let schema = schema_of([optional(1, "id", primitive(PrimitiveType::String))]);
