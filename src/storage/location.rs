@@ -63,6 +63,12 @@ impl Location {
     }
 }
 
+/// A root as a person may write it, with or without a slash after the bucket.
+pub(super) fn store_root(root: &str) -> &str {
+    let bare = root.trim_end_matches('/');
+    if bare.ends_with(':') { root.get(..bare.len() + 2).unwrap_or(root) } else { bare }
+}
+
 fn single_slashes(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }

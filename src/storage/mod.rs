@@ -103,10 +103,8 @@ impl Storage {
     /// Serves one store root, such as `memory://` or `s3://bucket`, by a given store:
     /// for tests, faults and stores that we do not know.
     pub fn with_store(self, root: &str, store: Arc<dyn ObjectStore>) -> Self {
-        // `memory://` is a whole root, the slash of `s3://bucket/` is not part of one.
-        let root = if root.ends_with("://") { root } else { root.trim_end_matches('/') };
         if let Ok(mut stores) = self.inner.stores.write() {
-            stores.insert(root.to_string(), store);
+            stores.insert(location::store_root(root).to_string(), store);
         }
         self
     }

@@ -147,6 +147,17 @@ async fn a_path_map_is_applied_when_files_are_opened() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
+#[tokio::test]
+async fn a_given_store_serves_its_root() {
+    for root in ["memory://", "memory:///", "s3://bucket", "s3://bucket/"] {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let storage = Storage::default().with_store(root, store.clone());
+        let file = format!("{}/f", root.trim_end_matches('/').replace("memory:", "memory://"));
+        storage.write(&file, bytes("x")).await.unwrap();
+        assert_eq!(store.head(&"f".into()).await.unwrap().size, 1, "{root}");
+    }
+}
+
 /// Says what a sync costs on this machine: `cargo test --lib sync_cost -- --ignored --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement, not a check"]

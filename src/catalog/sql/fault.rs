@@ -12,8 +12,6 @@ pub(crate) enum Fault {
     LostRequest,
     /// The statement ran; its answer was lost.
     LostAnswer,
-    /// All is well.
-    None,
 }
 
 /// Faults of the next swaps, first come first served.

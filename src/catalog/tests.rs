@@ -1,1 +1,0 @@
-//! What no contract can ask: faults, foreign files, old layouts.
