@@ -17,6 +17,7 @@ use super::{LoadedTable, NewTable};
 pub(super) struct NextVersion {
     pub(super) metadata: TableMetadata,
     /// Metadata files that left the log with this version.
+    #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(super) expired: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 //! `NNNNN-uuid.metadata.json` where a catalog points at the head, `vN.metadata.json` where the
 //! name itself is the pointer (CAT-5). Gzip is part of the name: `.gz.metadata.json`.
 
+#[cfg(feature = "sqlite")]
 use uuid::Uuid;
 
 use crate::spec::{TableMetadata, property};
@@ -55,6 +56,7 @@ pub(super) fn wants_gzip(metadata: &TableMetadata) -> bool {
 }
 
 /// Where the metadata files of a table go.
+#[cfg(feature = "sqlite")]
 pub(super) fn metadata_folder(metadata: &TableMetadata) -> String {
     match metadata.properties().get(property::METADATA_PATH) {
         Some(path) => path.trim_end_matches('/').to_string(),
@@ -63,6 +65,7 @@ pub(super) fn metadata_folder(metadata: &TableMetadata) -> String {
 }
 
 /// A fresh name for the successor of `previous` (or for a first file).
+#[cfg(feature = "sqlite")]
 pub(super) fn next_location(
     metadata: &TableMetadata,
     previous: Option<&str>,

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use super::cache::MetadataCache;
 use super::names::{no_namespace, no_table};
@@ -32,6 +33,8 @@ pub struct StaticCatalog {
     source: Source,
     /// Set where commits are possible.
     pointer: Option<PointerTable>,
+    probed: Arc<OnceCell<()>>,
+    environment: Environment,
 }
 
 #[derive(Debug, Clone)]
@@ -74,7 +77,16 @@ impl StaticCatalog {
             PointerTable::new(storage.clone(), folder, cache.clone(), environment.clone())
         });
         let ident = ident_of(table_folder.as_deref().unwrap_or_else(|| folder(&head)));
-        Ok(Self { name: location.to_string(), ident, storage, cache, source, pointer })
+        Ok(Self {
+            name: location.to_string(),
+            ident,
+            storage,
+            cache,
+            source,
+            pointer,
+            probed: Arc::default(),
+            environment,
+        })
     }
 
     /// The name under which the table is found here: the last two parts of its folder.
@@ -312,7 +324,8 @@ impl Catalog for StaticCatalog {
     ) -> Result<LoadedTable> {
         self.check(ident)?;
         let Some(pointer) = &self.pointer else { return self.read_only() };
-        pointer::probe(&self.storage, &self.name, &Environment::default()).await?;
+        let probe = || pointer::probe(&self.storage, &self.name, &self.environment);
+        self.probed.get_or_try_init(probe).await?;
         pointer.commit(&requirements, &updates).await?.ok_or_else(|| no_table(ident))
     }
 }
