@@ -328,8 +328,11 @@ fn numbers<T: ArrowNumericType>(
     pair(compute::min(array), compute::max(array), wrap)
 }
 
+/// Bounds, if there are any, and the number of NaNs.
+type FloatFacts<F> = (Option<(F, F)>, u64);
+
 /// Least and greatest of what is neither null nor NaN, and how many NaNs there are.
-fn floats<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> (Option<(T::Native, T::Native)>, u64)
+fn floats<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> FloatFacts<T::Native>
 where
     T::Native: PartialOrd,
 {
@@ -340,7 +343,7 @@ where
     }
 }
 
-fn float_bounds<F: Copy + PartialOrd>(values: impl Iterator<Item = F>) -> (Option<(F, F)>, u64) {
+fn float_bounds<F: Copy + PartialOrd>(values: impl Iterator<Item = F>) -> FloatFacts<F> {
     let (mut bounds, mut nans): (Option<(F, F)>, u64) = (None, 0);
     for value in values {
         if value.partial_cmp(&value).is_none() {

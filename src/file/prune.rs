@@ -339,8 +339,13 @@ fn float(
     };
     let value = match value {
         v if v.is_nan() => return None,
-        v if v == 0.0 && upper => 0.0,
-        v if v == 0.0 => -0.0,
+        0.0 => {
+            if upper {
+                0.0
+            } else {
+                -0.0
+            }
+        }
         v => v,
     };
     match kind {

@@ -187,6 +187,7 @@ pub(crate) fn keep_mask(ranges: &[Range<u64>], deleted: &RoaringTreemap) -> Opti
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // a list of one range is meant
 mod tests {
     use proptest::prelude::*;
 

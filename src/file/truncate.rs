@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn byte_bounds_follow_the_truth_table() {
-        let table: &[(&[u8], usize, &[u8], Option<&[u8]>)] = &[
+        type Row<'a> = (&'a [u8], usize, &'a [u8], Option<&'a [u8]>);
+        let table: &[Row<'_>] = &[
             (&[], 2, &[], Some(&[])),
             (&[1, 2], 2, &[1, 2], Some(&[1, 2])),
             (&[1, 2, 3], 2, &[1, 2], Some(&[1, 3])),

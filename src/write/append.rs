@@ -11,6 +11,8 @@ use crate::table::{Table, WriteResult};
 
 /// Default of [`AppendOptions::memory_budget_bytes`]: 256 MiB.
 pub(super) const DEFAULT_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// Why a writer is no good when nothing else was said.
+pub(super) const CANCELLED: &str = "a write was cancelled before it was complete";
 /// Default of [`AppendOptions::max_open_files`].
 pub(super) const DEFAULT_OPEN_FILES: usize = 1_000;
 
@@ -102,8 +104,10 @@ impl AppendWriter {
     /// only aborts.
     pub async fn write(&mut self, batch: RecordBatch) -> Result<()> {
         still_good(&self.failed)?;
+        self.failed = Some(CANCELLED.to_string());
         let written = self.write_groups(batch).await;
-        written.inspect_err(|e| self.failed = Some(e.to_string()))
+        self.failed = written.as_ref().err().map(|e| e.to_string());
+        written
     }
 
     async fn write_groups(&mut self, batch: RecordBatch) -> Result<()> {

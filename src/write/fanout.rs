@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use arrow::array::RecordBatch;
+use futures::{StreamExt, stream};
 
 use super::cleanup::Paths;
 use super::partition::{Group, Partitioner};
@@ -15,6 +16,10 @@ use crate::error::{Error, Result};
 use crate::file::{ParquetFileWriter, WriterOptions};
 use crate::spec::{DataContentType, DataFile, PartitionKey, PartitionSpec, SchemaRef};
 use crate::table::Table;
+
+/// Files that are completed at the same time: each waits for storage, and on local disks for a
+/// sync.
+pub(super) const CLOSING_FILES: usize = 8;
 
 /// What the files of one fan-out have in common.
 #[derive(Debug, Clone)]
@@ -153,11 +158,8 @@ impl Fanout {
     async fn close_file(&mut self, partition: usize) -> Result<()> {
         let Some(file) = self.open.remove(&partition) else { return Ok(()) };
         self.held_bytes -= file.held_bytes;
-        let mut closed = file.writer.close(self.options.content, file.partition).await?;
-        closed.equality_ids = self.options.equality_ids.clone();
-        if let Some(slot) = self.finished.get_mut(file.number as usize) {
-            *slot = Some(closed);
-        }
+        let closed = file.writer.close(self.options.content, file.partition).await?;
+        self.keep(file.number, closed);
         Ok(())
     }
 
@@ -166,15 +168,32 @@ impl Fanout {
         self.held_bytes
     }
 
-    /// Closes every file; afterwards [`Fanout::take_files`] has them by number.
+    /// Closes every file, a few at a time; afterwards [`Fanout::take_files`] has them by number.
     ///
     /// # Errors
-    /// As [`ParquetFileWriter::close`].
+    /// As [`ParquetFileWriter::close`]; every file was tried.
     pub(super) async fn finish(&mut self) -> Result<()> {
-        while !self.open.is_empty() {
-            self.close_oldest().await?;
+        let mut files: Vec<OpenFile> = self.open.drain().map(|(_, file)| file).collect();
+        files.sort_by_key(|file| file.number);
+        self.held_bytes = 0;
+        let content = self.options.content;
+        let closing = stream::iter(files).map(|file| async move {
+            let closed = file.writer.close(content, file.partition).await;
+            closed.map(|closed| (file.number, closed))
+        });
+        let all: Vec<_> = closing.buffered(CLOSING_FILES).collect().await;
+        for closed in all {
+            let (number, closed) = closed?;
+            self.keep(number, closed);
         }
         Ok(())
+    }
+
+    fn keep(&mut self, number: u32, mut closed: DataFile) {
+        closed.equality_ids = self.options.equality_ids.clone();
+        if let Some(slot) = self.finished.get_mut(number as usize) {
+            *slot = Some(closed);
+        }
     }
 
     /// The finished files by number.

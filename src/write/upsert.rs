@@ -10,11 +10,14 @@ use std::path::PathBuf;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::row::Rows;
+use futures::{StreamExt, TryStreamExt, stream};
 use roaring::RoaringTreemap;
 
-use super::append::{DEFAULT_MEMORY_BYTES, DEFAULT_OPEN_FILES, data_options, still_good, writable};
+use super::append::{
+    CANCELLED, DEFAULT_MEMORY_BYTES, DEFAULT_OPEN_FILES, data_options, still_good, writable,
+};
 use super::cleanup::Cleanup;
-use super::fanout::{Fanout, FanoutOptions};
+use super::fanout::{CLOSING_FILES, Fanout, FanoutOptions};
 use super::key::Key;
 use super::key_log::{KeyLog, Place};
 use super::reach::{Reach, live_specs, plan_reach};
@@ -173,8 +176,10 @@ impl UpsertWriter {
 
     async fn guarded(&mut self, batch: RecordBatch, change: Option<Change>) -> Result<()> {
         still_good(&self.failed)?;
+        self.failed = Some(CANCELLED.to_string());
         let done = self.apply(batch, change).await;
-        done.inspect_err(|e| self.failed = Some(e.to_string()))
+        self.failed = done.as_ref().err().map(|e| e.to_string());
+        done
     }
 
     async fn apply(&mut self, batch: RecordBatch, change: Option<Change>) -> Result<()> {
@@ -276,6 +281,7 @@ impl UpsertWriter {
         if !result.delete_files.is_empty() {
             result.covered_specs = Some(reach.covered);
         }
+        let mut touched = Vec::new();
         for (number, file) in self.data.take_files().into_iter().enumerate() {
             let Some(file) = file else { continue };
             let replaced = self.replaced.remove(&(number as u32)).unwrap_or_default();
@@ -284,10 +290,11 @@ impl UpsertWriter {
                 continue; // every row was replaced within this commit
             }
             if !replaced.is_empty() {
-                result.delete_files.push(self.position_deletes(&file, &replaced).await?);
+                touched.push((file.clone(), replaced));
             }
             result.data_files.push(file);
         }
+        result.delete_files.extend(self.position_deletes(touched).await?);
         Ok(result)
     }
 
@@ -361,15 +368,22 @@ impl UpsertWriter {
         Ok(())
     }
 
+    /// One position delete file per data file of which rows were replaced.
     async fn position_deletes(
-        &mut self,
-        file: &DataFile,
-        rows: &RoaringTreemap,
-    ) -> Result<DataFile> {
-        let location = self.table.new_data_path(&file.partition_key(), "pos-deletes")?;
-        self.cleanup.paths().note(&location);
-        let storage = self.table.storage();
-        write_position_deletes(storage, &location, file, rows, &self.deletes).await
+        &self,
+        touched: Vec<(DataFile, RoaringTreemap)>,
+    ) -> Result<Vec<DataFile>> {
+        let named = touched.into_iter().map(|(file, rows)| {
+            let location = self.table.new_data_path(&file.partition_key(), "pos-deletes")?;
+            self.cleanup.paths().note(&location);
+            Ok((location, file, rows))
+        });
+        let named = named.collect::<Result<Vec<_>>>()?;
+        let writing = stream::iter(named).map(|(location, file, rows)| async move {
+            let storage = self.table.storage();
+            write_position_deletes(storage, &location, &file, &rows, &self.deletes).await
+        });
+        writing.buffered(CLOSING_FILES).try_collect().await
     }
 
     /// Gives the work up; no file stays.

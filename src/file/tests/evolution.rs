@@ -39,7 +39,8 @@ async fn promoted_columns_of_old_files_are_widened() -> Result<()> {
         optional(8, "l", list(primitive(Long))),
     ]);
     let batch = sample_batch(&old, 50);
-    write_file(&storage, "memory://t/o", &old, &[batch.clone()], &Default::default()).await?;
+    write_file(&storage, "memory://t/o", &old, std::slice::from_ref(&batch), &Default::default())
+        .await?;
     let out = read_all(&storage, FileRead::new("memory://t/o", new)).await?;
     for row in 0..50 {
         let old_i = batch.column(0).as_primitive::<Int32Type>();
@@ -76,7 +77,8 @@ async fn structs_gain_rename_and_lose_fields_by_id() -> Result<()> {
         let ids: ArrayRef = Arc::new(Int32Array::from_iter_values(0..20));
         RecordBatch::try_new(arrow_schema(&old)?, vec![ids, full.column(0).clone()])?
     };
-    write_file(&storage, "memory://t/s", &old, &[batch.clone()], &Default::default()).await?;
+    write_file(&storage, "memory://t/s", &old, std::slice::from_ref(&batch), &Default::default())
+        .await?;
     let nulls = batch.column(1).nulls().cloned();
 
     // A field renamed, one new, one gone.

@@ -86,10 +86,10 @@ async fn modes_leave_out_what_they_say() {
     let values: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(40)]));
     let (schema, batch) = one_column(values, String);
     let with = |mode| WriterOptions { default_metrics: mode, ..Default::default() };
-    let none = file_of(&schema, &[batch.clone()], &with(MetricsMode::None)).await;
+    let none = file_of(&schema, std::slice::from_ref(&batch), &with(MetricsMode::None)).await;
     assert!(none.value_counts.is_empty() && none.lower_bounds.is_empty());
     assert!(none.column_sizes.get(1).is_some());
-    let counts = file_of(&schema, &[batch.clone()], &with(MetricsMode::Counts)).await;
+    let counts = file_of(&schema, std::slice::from_ref(&batch), &with(MetricsMode::Counts)).await;
     assert_eq!(counts.value_counts.get(1), Some(1));
     assert!(counts.lower_bounds.is_empty());
     let full = file_of(&schema, &[batch], &with(MetricsMode::Full)).await;
@@ -109,7 +109,9 @@ async fn bloom_filters_fit_the_file_and_not_a_million_rows() -> Result<()> {
     Ok(())
 }
 
-fn literal<'a>(datum: &'a Option<Datum>) -> Option<&'a PrimitiveLiteral> {
+type Row = (Option<std::string::String>, Option<i64>, Option<f64>);
+
+fn literal(datum: &Option<Datum>) -> Option<&PrimitiveLiteral> {
     datum.as_ref().map(Datum::literal)
 }
 
@@ -145,7 +147,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let file = runtime.block_on(file_of(&schema, &record_batches, &options));
         let rows: Vec<_> = batches.into_iter().flatten().collect();
-        let nulls = |f: fn(&(Option<std::string::String>, Option<i64>, Option<f64>)) -> bool| {
+        let nulls = |f: fn(&Row) -> bool| {
             Some(rows.iter().filter(|r| f(r)).count() as u64)
         };
         if !rows.is_empty() {

@@ -52,7 +52,9 @@ fn filter(text: &str) -> BoundPredicate {
 
 async fn small_pages(storage: &Storage, batch: &RecordBatch) -> DataFile {
     let options = WriterOptions { page_rows: 100, row_group_bytes: 20_000, ..Default::default() };
-    write_file(storage, "memory://t/p", &file_schema(), &[batch.clone()], &options).await.unwrap()
+    write_file(storage, "memory://t/p", &file_schema(), std::slice::from_ref(batch), &options)
+        .await
+        .unwrap()
 }
 
 async fn read_with(storage: &Storage, filter: Option<BoundPredicate>) -> RecordBatch {

@@ -170,8 +170,14 @@ async fn every_v2_type_comes_back_as_it_was_written() -> Result<()> {
     let (storage, schema) = (memory(), wide_schema());
     let batch = sample_batch(&schema, 1000);
     let options = WriterOptions { page_rows: 100, ..Default::default() };
-    let file =
-        write_file(&storage, "memory://t/a.parquet", &schema, &[batch.clone()], &options).await?;
+    let file = write_file(
+        &storage,
+        "memory://t/a.parquet",
+        &schema,
+        std::slice::from_ref(&batch),
+        &options,
+    )
+    .await?;
     assert_eq!(file.record_count, 1000);
     assert_eq!(storage.size(&file.file_path).await?, file.file_size_in_bytes);
     assert_eq!(read_all(&storage, FileRead::new(&file.file_path, schema)).await?, batch);
