@@ -5,8 +5,12 @@
 //! sequence `s` is dead when the map holds its key with a sequence above `s` (DEL-1), so one
 //! map serves every data file of a scope. Pure: no storage.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanBufferBuilder, Float32Array, Float64Array, PrimitiveArray,
+    UInt32Array,
+};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::take;
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Float32Type, Float64Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
@@ -15,7 +19,7 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 
 use super::columns::{KeyColumns, key_data_type};
-use super::key_table::{BytesTable, IntTable};
+use super::key_table::{BytesTable, Guard, IntTable};
 use crate::error::{Error, Result};
 use crate::spec::SequenceNumber;
 
@@ -40,7 +44,41 @@ pub struct EqualityDeleteMap {
 enum Keys {
     Ints(IntTable),
     Bytes(BytesTable),
-    Rows(Box<RowConverter>, BytesTable),
+    Rows(Box<RowConverter>, BytesTable, Option<RowGuard>),
+}
+
+/// Rules rows out by one integer column, before they are encoded.
+#[derive(Debug)]
+struct RowGuard {
+    column: usize,
+    values: Guard,
+}
+
+impl RowGuard {
+    fn value(values: &IntValues<'_>, nulls: Option<&NullBuffer>, row: usize) -> Option<i64> {
+        nulls.is_none_or(|n| n.is_valid(row)).then(|| values.get(row))
+    }
+
+    fn add(&mut self, arrays: &[ArrayRef]) {
+        let Some(array) = arrays.get(self.column) else { return };
+        let Some((values, nulls)) = int_values(array) else { return };
+        for row in 0..array.len() {
+            self.values.insert(Self::value(&values, nulls, row));
+        }
+    }
+
+    /// The rows that may be dead; `None` when they are too many to be worth picking.
+    fn candidates(&self, arrays: &[ArrayRef]) -> Option<UInt32Array> {
+        let array = arrays.get(self.column)?;
+        let (values, nulls) = int_values(array)?;
+        let mut found = Vec::new();
+        for row in 0..array.len() {
+            if self.values.may_hold(Self::value(&values, nulls, row)) {
+                found.push(u32::try_from(row).ok()?);
+            }
+        }
+        (found.len() * 2 < array.len()).then(|| found.into())
+    }
 }
 
 /// One of `of` equal parts of all keys, by hash: a map that would pass its memory budget is
@@ -69,8 +107,10 @@ impl EqualityDeleteMap {
                 Keys::Bytes(BytesTable::default())
             }
             _ => {
+                let guard = types.iter().position(is_int_like);
+                let guard = guard.map(|column| RowGuard { column, values: Guard::default() });
                 let fields = types.into_iter().map(SortField::new).collect();
-                Keys::Rows(Box::new(RowConverter::new(fields)?), BytesTable::default())
+                Keys::Rows(Box::new(RowConverter::new(fields)?), BytesTable::default(), guard)
             }
         };
         let map = Self {
@@ -87,7 +127,7 @@ impl EqualityDeleteMap {
     pub fn len(&self) -> usize {
         let keys = match &self.keys {
             Keys::Ints(table) => table.len(),
-            Keys::Bytes(table) | Keys::Rows(_, table) => table.len(),
+            Keys::Bytes(table) | Keys::Rows(_, table, _) => table.len(),
         };
         keys + usize::from(self.null_sequence.is_some())
     }
@@ -102,7 +142,10 @@ impl EqualityDeleteMap {
         match &self.keys {
             Keys::Ints(table) => table.heap_bytes(),
             Keys::Bytes(table) => table.heap_bytes(),
-            Keys::Rows(converter, table) => converter.size() + table.heap_bytes(),
+            Keys::Rows(converter, table, guard) => {
+                let guard = guard.as_ref().map_or(0, |g| g.values.heap_bytes());
+                converter.size() + table.heap_bytes() + guard
+            }
         }
     }
 
@@ -156,11 +199,25 @@ impl EqualityDeleteMap {
                     None => null_dead,
                 })))
             }
-            (Keys::Rows(converter, table), arrays) => {
-                let rows = converter.convert_columns(&canonical(arrays))?;
-                Ok(Some(BooleanBuffer::collect_bool(rows.num_rows(), |at| {
-                    table.is_dead(rows.row(at).data(), sequence)
-                })))
+            (Keys::Rows(converter, table, guard), arrays) => {
+                let Some(few) = guard.as_ref().and_then(|g| g.candidates(arrays)) else {
+                    let rows = converter.convert_columns(&canonical(arrays))?;
+                    return Ok(Some(BooleanBuffer::collect_bool(rows.num_rows(), |at| {
+                        table.is_dead(rows.row(at).data(), sequence)
+                    })));
+                };
+                if few.is_empty() {
+                    return Ok(None);
+                }
+                let picked: Vec<ArrayRef> =
+                    arrays.iter().map(|a| take(a, &few, None)).collect::<Result<_, _>>()?;
+                let keys = converter.convert_columns(&canonical(&picked))?;
+                let mut dead = BooleanBufferBuilder::new(rows);
+                dead.append_n(rows, false);
+                for (key, row) in keys.iter().zip(few.values()) {
+                    dead.set_bit(*row as usize, table.is_dead(key.data(), sequence));
+                }
+                Ok(Some(dead.finish()))
             }
             _ => Err(Error::internal("single keys were asked with several columns")),
         }
@@ -250,7 +307,10 @@ impl EqualityDeleteMapBuilder {
                     }
                 }
             }
-            (Keys::Rows(converter, table), arrays) => {
+            (Keys::Rows(converter, table, guard), arrays) => {
+                if let Some(guard) = guard {
+                    guard.add(arrays);
+                }
                 let rows = converter.convert_columns(&canonical(arrays))?;
                 for row in &rows {
                     insert(table, row.data(), sequence, part)?;
@@ -280,7 +340,10 @@ impl EqualityDeleteMapBuilder {
                 true
             }
             (Keys::Bytes(table), Keys::Bytes(more)) => table.absorb(more),
-            (Keys::Rows(_, table), Keys::Rows(_, more)) => table.absorb(more),
+            (Keys::Rows(_, table, guard), Keys::Rows(_, more, _)) => {
+                *guard = None; // a finished sketch cannot be added to another
+                table.absorb(more)
+            }
             _ => false,
         };
         if !taken {
@@ -317,7 +380,7 @@ impl EqualityDeleteMapBuilder {
         let keys = usize::try_from(keys).unwrap_or_default();
         match &mut self.map.keys {
             Keys::Ints(table) => table.reserve(keys),
-            Keys::Bytes(table) | Keys::Rows(_, table) => table.reserve(keys),
+            Keys::Bytes(table) | Keys::Rows(_, table, _) => table.reserve(keys),
         }
     }
 
@@ -326,7 +389,10 @@ impl EqualityDeleteMapBuilder {
         match &self.map.keys {
             Keys::Ints(table) => table.peak_bytes(keys),
             Keys::Bytes(table) => table.peak_bytes(keys),
-            Keys::Rows(converter, table) => converter.size() + table.peak_bytes(keys),
+            Keys::Rows(converter, table, guard) => {
+                let guard = guard.as_ref().map_or(0, |g| g.values.heap_bytes());
+                converter.size() + table.peak_bytes(keys) + guard
+            }
         }
     }
 
@@ -339,7 +405,13 @@ impl EqualityDeleteMapBuilder {
     pub fn finish(mut self) -> EqualityDeleteMap {
         match &mut self.map.keys {
             Keys::Ints(table) => table.finish(),
-            Keys::Bytes(table) | Keys::Rows(_, table) => table.finish(),
+            Keys::Bytes(table) => table.finish(),
+            Keys::Rows(_, table, guard) => {
+                table.finish();
+                if let Some(guard) = guard {
+                    guard.values.finish();
+                }
+            }
         }
         self.map
     }

@@ -104,6 +104,83 @@ impl IntTable {
     }
 }
 
+/// A small sketch of a set of hashes: says "not in it" for nearly all that are not, from two
+/// bytes a key. Most rows are not deleted, and the sketch stays in the processor's cache where
+/// the tables do not.
+#[derive(Debug)]
+pub(super) struct Sketch {
+    words: Box<[u64]>,
+}
+
+impl Sketch {
+    pub(super) fn of(hashes: impl ExactSizeIterator<Item = u64>) -> Self {
+        let words = (hashes.len() / 4).next_power_of_two();
+        let mut sketch = Self { words: vec![0; words].into_boxed_slice() };
+        for hash in hashes {
+            let at = sketch.word(hash);
+            if let Some(word) = sketch.words.get_mut(at) {
+                *word |= Self::bits(hash);
+            }
+        }
+        sketch
+    }
+
+    /// False is certain.
+    #[inline]
+    pub(super) fn may_hold(&self, hash: u64) -> bool {
+        let bits = Self::bits(hash);
+        self.words.get(self.word(hash)).is_some_and(|word| word & bits == bits)
+    }
+
+    fn word(&self, hash: u64) -> usize {
+        (hash >> 32) as usize & (self.words.len() - 1)
+    }
+
+    fn bits(hash: u64) -> u64 {
+        1 << (hash & 63) | 1 << (hash >> 6 & 63) | 1 << (hash >> 12 & 63) | 1 << (hash >> 18 & 63)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.words.len() * 8
+    }
+}
+
+/// The integers that occur in one column of encoded rows, as a [`Sketch`]: rows that it rules
+/// out need not be encoded at all.
+#[derive(Debug, Default)]
+pub(super) struct Guard {
+    hasher: DefaultHashBuilder,
+    hashes: Vec<u64>,
+    sketch: Option<Sketch>,
+    has_null: bool,
+}
+
+impl Guard {
+    pub(super) fn insert(&mut self, value: Option<i64>) {
+        match value {
+            Some(value) => self.hashes.push(self.hasher.hash_one(value)),
+            None => self.has_null = true,
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.sketch = Some(Sketch::of(std::mem::take(&mut self.hashes).into_iter()));
+    }
+
+    #[inline]
+    pub(super) fn may_hold(&self, value: Option<i64>) -> bool {
+        match (value, &self.sketch) {
+            (None, _) => self.has_null,
+            (Some(value), Some(sketch)) => sketch.may_hold(self.hasher.hash_one(value)),
+            (Some(_), None) => true,
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.hashes.capacity() * 8 + self.sketch.as_ref().map_or(0, Sketch::heap_bytes)
+    }
+}
+
 /// Keys of any bytes.
 #[derive(Debug, Default)]
 pub(super) struct BytesTable {
@@ -111,6 +188,7 @@ pub(super) struct BytesTable {
     table: HashTable<u32>,
     entries: Vec<Entry>,
     arena: Vec<u8>,
+    sketch: Option<Sketch>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +200,7 @@ struct Entry {
 impl BytesTable {
     /// Returns false when the table is full (4 billion keys).
     pub(super) fn insert(&mut self, key: &[u8], sequence: i64) -> bool {
+        self.sketch = None;
         let hash = self.hasher.hash_one(key);
         let (entries, arena) = (&self.entries, &self.arena);
         if let Some(at) = self.table.find(hash, |at| slice(entries, arena, *at) == key).copied() {
@@ -160,6 +239,10 @@ impl BytesTable {
     pub(super) fn finish(&mut self) {
         self.entries.shrink_to_fit();
         self.arena.shrink_to_fit();
+        let (entries, arena) = (&self.entries, &self.arena);
+        let all =
+            (0..entries.len()).map(|at| self.hasher.hash_one(slice(entries, arena, at as u32)));
+        self.sketch = Some(Sketch::of(all));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -170,12 +253,16 @@ impl BytesTable {
         self.table.allocation_size()
             + self.entries.capacity() * size_of::<Entry>()
             + self.arena.capacity()
+            + self.sketch.as_ref().map_or(0, Sketch::heap_bytes)
     }
 
     /// Whether `key` is deleted by something younger than `sequence`.
     #[inline]
     pub(super) fn is_dead(&self, key: &[u8], sequence: i64) -> bool {
         let hash = self.hasher.hash_one(key);
+        if self.sketch.as_ref().is_some_and(|sketch| !sketch.may_hold(hash)) {
+            return false;
+        }
         self.table
             .find(hash, |at| slice(&self.entries, &self.arena, *at) == key)
             .and_then(|at| self.entries.get(*at as usize))

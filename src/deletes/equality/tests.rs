@@ -183,6 +183,25 @@ fn a_batch_without_the_key_column_is_corrupt_data() {
     assert_eq!(error.kind(), crate::ErrorKind::CorruptData);
 }
 
+#[test]
+fn rows_ruled_out_by_one_column_and_rows_that_are_not_get_the_same_answer() {
+    let rows = |ids: Vec<i64>, names: Vec<&str>| {
+        batch(vec![
+            (1, Arc::new(Int64Array::from(ids)) as _),
+            (3, Arc::new(StringArray::from(names))),
+        ])
+    };
+    let ids: Vec<i64> = (0..4000).collect();
+    let names: Vec<&str> = ids.iter().map(|id| if id % 3 == 0 { "a" } else { "b" }).collect();
+    let data = rows(ids.clone(), names);
+    let keys: Vec<i64> = ids.iter().copied().filter(|id| id % 10 == 0).collect();
+    let map = map_of(&metadata(), &[1, 3], &[(rows(keys.clone(), vec!["a"; keys.len()]), 2)]);
+    let expected: Vec<usize> = (0..4000).filter(|id| id % 30 == 0).collect();
+    assert_eq!(dead(&map, &data, 1), expected);
+    assert_eq!(dead(&map, &data.slice(1, 9), 1), [] as [usize; 0]);
+    assert_eq!(dead(&map, &data.slice(30, 1), 1), [0]);
+}
+
 type Row = (Option<i64>, Option<u8>);
 
 fn rows_batch(rows: &[Row]) -> RecordBatch {
