@@ -106,7 +106,6 @@ fn cell(value: &Value) -> String {
 }
 
 /// Prints one JSON document on a line of its own.
-#[allow(dead_code)] // until delete is here
 pub(super) fn print_json(value: &Value) -> Outcome {
     let mut out = stdout();
     writeln!(out, "{value}")?;
