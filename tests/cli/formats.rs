@@ -1,6 +1,6 @@
 //! Files in and out.
 
-use crate::support::{Desk, assert_fails};
+use crate::support::{Desk, assert_fails, binary};
 
 const EVERY_TYPE: &str = r#"{"id": "long not null", "b": "boolean", "d": "double", "dec": "decimal(9,2)",
     "day": "date", "ts": "timestamp", "tz": "timestamptz", "s": "string", "u": "uuid"}"#;
@@ -89,7 +89,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     let rows: String =
         (10..60_000).map(|id| format!("{{\"id\":{id},\"name\":\"some text\"}}\n")).collect();
     desk.ok_with(&["append", "t.t", "-"], &rows);
-    let program = env!("CARGO_BIN_EXE_meltwater");
+    let program = binary();
     for format in ["table", "jsonl", "csv", "canonical"] {
         let script = format!("{program} scan t.t --format {format} | head -1");
         let output = std::process::Command::new("bash")

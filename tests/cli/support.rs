@@ -11,6 +11,11 @@ pub struct Desk {
     folder: tempfile::TempDir,
 }
 
+/// The binary under test; `MELTWATER_BIN` names another one.
+pub fn binary() -> String {
+    std::env::var("MELTWATER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_meltwater").to_string())
+}
+
 /// What a run said.
 pub struct Said {
     pub code: i32,
@@ -34,7 +39,7 @@ impl Desk {
     }
 
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_meltwater"));
+        let mut command = Command::new(binary());
         command.args(words).current_dir(self.folder.path());
         command.env_remove("MELTWATER_CATALOG").env_remove("MELTWATER_LOG");
         command
