@@ -107,11 +107,15 @@ impl Desk {
         ids
     }
 
-    /// Every file below the warehouse whose name ends so.
+    /// Every file of tables below the warehouse whose name ends so.
     pub fn files(&self, suffix: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         files_below(&self.path("warehouse"), &mut found);
-        found.retain(|path| path.to_string_lossy().ends_with(suffix));
+        // SQLite's own side files come and go.
+        found.retain(|path| {
+            let path = path.to_string_lossy();
+            path.ends_with(suffix) && !path.contains("catalog.db")
+        });
         found
     }
 }

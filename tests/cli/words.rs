@@ -92,7 +92,8 @@ fn a_table_is_renamed_dropped_and_registered_again() {
     assert!(desk.ok(&["ls"]).contains("a.b"));
     let dropped = desk.run(&["drop", "a.b.moved"]);
     assert!(dropped.err.contains("meltwater register"), "{}", dropped.err);
-    let metadata = dropped.err.split_whitespace().find(|w| w.ends_with(".metadata.json")).unwrap();
+    let mut words = dropped.err.split_whitespace().map(|word| word.trim_matches('`'));
+    let metadata = words.find(|word| word.ends_with(".metadata.json")).unwrap();
     desk.ok(&["register", "t.t", metadata]);
     assert_eq!(desk.ids(), [1, 2, 3]);
     assert!(!desk.files(".parquet").is_empty());
