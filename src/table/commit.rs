@@ -303,6 +303,7 @@ impl Run {
                 self.branch
             )));
         };
+        // A tag names one snapshot for good (CMT-13).
         if refs_of(base.metadata())?.get(&self.branch).is_some_and(|r| !r.is_branch()) {
             return Err(Error::invalid(format!("`{}` is a tag: tags do not move", self.branch))
                 .with_hint("commit to a branch; make one at the tag's snapshot if need be"));

@@ -169,7 +169,7 @@ impl Delta {
         self.kind != OperationKind::FastAppend
     }
 
-    /// Refuses what can never be right, before anything is written.
+    /// Refuses what can never be right, before anything is written (CMT-10).
     ///
     /// # Errors
     /// `InvalidInput` naming the file; `Unsupported` for tables that we only read.

@@ -1,6 +1,6 @@
 //! From a delta to the manifests of one snapshot.
 //!
-//! New manifests are written once and survive retries, because sequence numbers are inherited;
+//! New manifests are written once and survive retries, because sequence numbers are inherited (CMT-5);
 //! rewritten and merged ones are remembered by what they were made of, so that a retry redoes
 //! only what changed.
 
@@ -205,6 +205,7 @@ impl Producer {
                 if done.removed.is_empty() { 0 } else { live_count(&manifest) };
             kept.extend(done.manifests);
         }
+        // Whoever removed it: what is to go must be live on this base (CMT-11).
         match missing.into_iter().min() {
             None => Ok(kept),
             Some(path) => Err(Error::new(

@@ -1,7 +1,7 @@
 //! What others committed meanwhile, and whether it breaks what this commit relies on.
 //!
 //! Every check runs on every attempt, against the base that the attempt commits to. The
-//! snapshots looked at are those after the delta's start, up to the branch head.
+//! snapshots looked at are those after the delta's start, up to the branch head (CMT-12).
 
 use std::collections::HashSet;
 use std::sync::Arc;
