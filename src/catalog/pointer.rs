@@ -4,9 +4,9 @@
 //! head, and commits that claim the next name. `version-hint.text` only says where to start
 //! looking (CAT-7).
 //!
-//! A claim is safe when no higher version existed just before it and the head that exists just
-//! after it descends from ours: somebody who cleans up old versions could free a name in
-//! between (CAT-8). A claim whose answer was lost is repeated: the name then holds our bytes,
+//! A claim is safe when no higher version existed just before it and whatever follows it just
+//! after was built on it: somebody who cleans up old versions could free a name in between
+//! (CAT-8). A claim whose answer was lost is repeated: the name then holds our bytes,
 //! and we won, or other bytes, and we lost (CAT-9).
 
 use std::time::Duration;
@@ -236,7 +236,7 @@ impl PointerTable {
         Err(unknown(error))
     }
 
-    /// Looks again after a claim: is our version the head, or an ancestor of it?
+    /// Looks again after a claim: is our version the head, or the base of the next one?
     async fn head_descends_from(&self, version: u64, ours: &TableMetadata) -> Result<bool> {
         let mut tries = 0;
         loop {
@@ -251,23 +251,39 @@ impl PointerTable {
     }
 
     async fn look_at_head(&self, version: u64, ours: &TableMetadata) -> Result<bool> {
-        if version > 1 && !self.storage.exists(&self.file(version - 1)).await? {
-            // The base is gone: the table was dropped between our look and our claim. Our file
-            // alone would bring it back to life.
-            self.storage.delete(&self.file(version)).await?;
-            return Ok(false);
+        if let Some(answer) = self.successor_says(version, ours).await? {
+            return Ok(answer);
         }
-        let head = self.last_from(version).await?;
-        if head == version {
+        if version == 1 || self.storage.exists(&self.file(version - 1)).await? {
             return Ok(true);
         }
-        let Some(head) = self.load(head).await? else { return Ok(true) };
+        // The base is gone. A successor that came just now may have cleaned it up.
+        if let Some(answer) = self.successor_says(version, ours).await? {
+            return Ok(answer);
+        }
+        // The table was dropped between our look and our claim. Our file alone would bring it
+        // back to life.
+        self.storage.delete(&self.file(version)).await?;
+        Ok(false)
+    }
+
+    /// Whether the next version was built on ours; `None` if there is none.
+    ///
+    /// It names its base as the last entry of its log, whatever the log's limit; the head's log
+    /// may have dropped us already.
+    async fn successor_says(&self, version: u64, ours: &TableMetadata) -> Result<Option<bool>> {
+        let next = version.saturating_add(1);
+        if !self.storage.exists(&self.file(next)).await? {
+            return Ok(None);
+        }
+        // The mark of a drop was set on us, too.
+        let Some(successor) = self.load(next).await? else { return Ok(Some(true)) };
         let location = self.file(version);
         // Names are used again after a clean-up; name and time together are not.
-        Ok(head.metadata.metadata_log().iter().any(|entry| {
+        Ok(Some(successor.metadata.metadata_log().last().is_some_and(|entry| {
             file_name(&entry.metadata_file) == file_name(&location)
                 && entry.timestamp_ms == ours.last_updated_ms()
-        }))
+        })))
     }
 
     async fn published(
