@@ -90,7 +90,7 @@ async fn namespaces(catalog: &dyn Catalog) -> Result<()> {
     assert_eq!(catalog.namespace_properties(&a).await?, properties);
     assert_eq!(catalog.list_namespaces(None).await?, [a.clone(), b.clone()]);
     assert_eq!(catalog.list_namespaces(Some(&a)).await?, [namespace("a.x")?]);
-    assert_eq!(catalog.list_namespaces(Some(&namespace("a.x")?)).await?, [deep.clone()]);
+    assert_eq!(catalog.list_namespaces(Some(&namespace("a.x")?)).await?, [deep]);
     let nobody = namespace("nobody")?;
     assert_eq!(kind_of(catalog.list_namespaces(Some(&nobody)).await), Some(ErrorKind::NotFound));
     assert_eq!(kind_of(catalog.list_tables(&nobody).await), Some(ErrorKind::NotFound));
