@@ -329,7 +329,7 @@ async fn case_14_our_bounds_hold_every_row_group_and_pruning_loses_no_row() {
     let arrow = meltwater::file::arrow_schema(&schema).unwrap();
     for values in [["mmm".to_string(), "nnn".into()], ["aaa".repeat(40), "zzz".repeat(40)]] {
         let column: ArrayRef =
-            Arc::new(StringArray::from(vec![values[0].repeat(1), values[1].clone()]));
+            Arc::new(StringArray::from(vec![values[0].clone(), values[1].clone()]));
         let rows = RecordBatch::try_new(arrow.clone(), vec![column]).unwrap();
         writer.write(&rows).await.unwrap();
     }

@@ -90,7 +90,7 @@ impl World {
             transform: Transform::Identity,
         };
         let mut new = NewTable::new(support::schema());
-        if self.seed % 2 == 0 {
+        if self.seed.is_multiple_of(2) {
             new.spec = UnboundPartitionSpec::builder().add_partition_fields([field])?.build();
         }
         new.properties.insert("commit.manifest.min-count-to-merge".into(), "5".into());
@@ -267,7 +267,7 @@ fn tolerate(outcome: Result<()>) -> Result<()> {
 /// Replays every snapshot's effect in order on a plain model and compares each with a scan.
 async fn audit(world: &World) -> Result<()> {
     let table = world.table(99, false).await?;
-    let book = world.book.borrow();
+    let book = world.book.take();
     let Some(head) = table.current_snapshot() else {
         return Err(Error::internal("nothing was ever committed"));
     };

@@ -4,7 +4,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema as ArrowSchema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, TimeUnit};
 use serde_json::Value;
 
 use crate::error::{Error, Result};

@@ -62,7 +62,7 @@ impl Append {
     /// Appends all files in one commit.
     pub(super) async fn run(self, session: &Session) -> Outcome {
         let table = session.table(&self.source.table).await?;
-        let writer = Writer::Append(table.append_writer(AppendOptions::default())?);
+        let writer = Writer::Append(Box::new(table.append_writer(AppendOptions::default())?));
         self.source.run(session, table, writer).await
     }
 }
@@ -76,15 +76,15 @@ impl Upsert {
             branch: Some(self.source.branch.clone()),
             ..UpsertOptions::default()
         };
-        let writer = Writer::Upsert(table.upsert_writer(options)?);
+        let writer = Writer::Upsert(Box::new(table.upsert_writer(options)?));
         self.source.run(session, table, writer).await
     }
 }
 
 /// Either writer, so that reading and stopping are written once.
 enum Writer {
-    Append(AppendWriter),
-    Upsert(UpsertWriter),
+    Append(Box<AppendWriter>),
+    Upsert(Box<UpsertWriter>),
 }
 
 impl Writer {

@@ -234,7 +234,7 @@ impl EqualityDeleteMap {
         let nulls = nulls.filter(|n| n.null_count() > 0);
         let range = values.range();
         let meets = range.is_some_and(|(low, high)| table.overlaps(low, high));
-        if !meets && !(null_dead && nulls.is_some()) {
+        if !(meets || null_dead && nulls.is_some()) {
             return None;
         }
         // When all deletes are younger than the data, being named is being dead.

@@ -45,10 +45,13 @@ impl KeyStats {
     }
 }
 
+/// A column's id, nulls and bounds.
+type KnownBounds = (i32, Nulls, Option<(Datum, Datum)>);
+
 /// Decoded statistics of one data file, filled as delete files ask for them.
 pub(super) struct FileBounds<'a> {
     file: &'a DataFile,
-    known: Vec<(i32, Nulls, Option<(Datum, Datum)>)>,
+    known: Vec<KnownBounds>,
 }
 
 impl<'a> FileBounds<'a> {

@@ -224,10 +224,11 @@ impl Producer {
         removals: Vec<String>,
         floor: SequenceNumber,
     ) -> Result<Filtered> {
-        if let Some(done) = self.filtered.get(&manifest.manifest_path) {
-            if done.removals == removals && done.floor == floor {
-                return Ok(done.clone());
-            }
+        if let Some(done) = self.filtered.get(&manifest.manifest_path)
+            && done.removals == removals
+            && done.floor == floor
+        {
+            return Ok(done.clone());
         }
         let wanted: HashSet<&str> = removals.iter().map(String::as_str).collect();
         let goes = |entry: &ManifestEntry| {

@@ -123,7 +123,7 @@ impl Airline {
     pub(super) fn schedule(&self, month: i32) -> Result<RecordBatch> {
         let mut days = self.days.iter().filter(|d| d.month == month);
         let first = days.next().map_or(0..0, |d| d.rows.clone());
-        let end = days.last().map_or(first.end, |d| d.rows.end);
+        let end = days.next_back().map_or(first.end, |d| d.rows.end);
         let rows = self.flights.slice(first.start, end - first.start);
         unknown(&rows, &[&AT_DEPARTURE[..], &AT_ARRIVAL[..]].concat())
     }

@@ -243,24 +243,28 @@ fn check_widening(name: &str, from: &Type, to: &PrimitiveType) -> Result<()> {
 enum Edit {
     Keep,
     Drop,
-    Replace(NestedField),
+    Replace(Box<NestedField>),
+}
+
+fn replaced(field: NestedField) -> Edit {
+    Edit::Replace(Box::new(field))
 }
 
 fn renamed(field: &NestedField, to: &str) -> Edit {
-    Edit::Replace(NestedField { name: to.to_string(), ..field.clone() })
+    replaced(NestedField { name: to.to_string(), ..field.clone() })
 }
 
 fn widened(field: &NestedField, to: &PrimitiveType) -> Edit {
     let field_type = Box::new(Type::Primitive(to.clone()));
-    Edit::Replace(NestedField { field_type, ..field.clone() })
+    replaced(NestedField { field_type, ..field.clone() })
 }
 
 fn optional(field: &NestedField) -> Edit {
-    Edit::Replace(NestedField { required: false, ..field.clone() })
+    replaced(NestedField { required: false, ..field.clone() })
 }
 
 fn documented(field: &NestedField, doc: &Option<String>) -> Edit {
-    Edit::Replace(NestedField { doc: doc.clone(), ..field.clone() })
+    replaced(NestedField { doc: doc.clone(), ..field.clone() })
 }
 
 /// Applies `change` to every field of the tree, parents before children.
@@ -269,7 +273,7 @@ fn edit(fields: &[NestedFieldRef], change: &dyn Fn(&NestedField) -> Edit) -> Vec
         let field = match change(field) {
             Edit::Drop => return None,
             Edit::Keep => field.as_ref().clone(),
-            Edit::Replace(new) => new,
+            Edit::Replace(new) => *new,
         };
         let inner = |f: &NestedFieldRef| edit(std::slice::from_ref(f), change).pop();
         let field_type = match field.field_type.as_ref() {
@@ -310,7 +314,7 @@ fn add_field(
         Type::Struct(s) if field.id == target => {
             let members = s.fields().iter().cloned().chain([new.clone()]).collect();
             let field_type = Box::new(Type::Struct(StructType::new(members)));
-            Edit::Replace(NestedField { field_type, ..field.clone() })
+            replaced(NestedField { field_type, ..field.clone() })
         }
         _ => Edit::Keep,
     }))
