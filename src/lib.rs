@@ -4,6 +4,15 @@
 //! written is plain Iceberg v2 that Spark, Flink, Trino, PyIceberg, DuckDB and ClickHouse read.
 #![deny(missing_docs)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+// In tests the plain spelling reads best: one-range arrays are positions, `[x.clone()]` is a list.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cloned_ref_to_slice_refs,
+        clippy::single_range_in_vec_init,
+        clippy::type_complexity
+    )
+)]
 
 // Test helpers are shared between unit and integration tests under one name.
 #[cfg(any(test, feature = "testing"))]
@@ -34,3 +43,8 @@ pub use arrow;
 pub use iceberg;
 pub use object_store;
 pub use parquet;
+
+/// Tables, batches and rows for unit tests that integration tests use too.
+#[cfg(test)]
+#[path = "../tests/kit/mod.rs"]
+mod kit;

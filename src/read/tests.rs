@@ -2,8 +2,6 @@
 //! against a plain model.
 
 mod history;
-#[path = "../../tests/kit/mod.rs"]
-mod kit;
 
 use std::sync::Arc;
 
@@ -14,6 +12,7 @@ use arrow::datatypes::{Field, Int32Type, Int64Type, Schema as ArrowSchema};
 use futures::TryStreamExt;
 
 use crate::error::ErrorKind;
+use crate::kit;
 use crate::spec::*;
 use crate::table::Table;
 

@@ -1,8 +1,5 @@
 //! Time travel, pruning and refusals of plans.
 
-#[path = "../../tests/kit/mod.rs"]
-mod kit;
-
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
@@ -11,6 +8,7 @@ use futures::TryStreamExt;
 use super::*;
 use crate::clock::{Environment, ManualClock};
 use crate::error::ErrorKind;
+use crate::kit;
 use crate::spec::*;
 
 fn ids(values: Vec<i64>) -> ArrayRef {

@@ -7,8 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch
 use arrow::datatypes::{Int32Type, Int64Type};
 use proptest::prelude::*;
 
-use super::kit;
 use crate::file::{ParquetFileWriter, WriterOptions};
+use crate::kit;
 use crate::spec::*;
 use crate::table::Table;
 
