@@ -288,6 +288,7 @@ impl Run {
         }
     }
 
+    /// The head to build on: branches move, tags do not (CMT-13).
     fn branch_head(&self, base: &Table) -> Result<Option<SnapshotRef>> {
         if self.branch == MAIN_BRANCH {
             return Ok(base.current_snapshot().cloned());

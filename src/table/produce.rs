@@ -167,7 +167,7 @@ impl Producer {
     }
 
     /// Removes files from `manifests`, and delete files older than `floor`, rewriting only
-    /// manifests that hold one of them.
+    /// manifests that hold one of them. A file to remove that is not there is a conflict (CMT-11).
     async fn filter(
         &mut self,
         base: &Table,
