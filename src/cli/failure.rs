@@ -132,6 +132,10 @@ impl From<arrow::error::ArrowError> for Failure {
     fn from(error: arrow::error::ArrowError) -> Self {
         match error {
             arrow::error::ArrowError::IoError(_, error) => Self::from(error),
+            // The CSV writer keeps only the words of an I/O error; 32 is EPIPE.
+            arrow::error::ArrowError::CsvError(words) if words.contains("(os error 32)") => {
+                Self::ReaderGone
+            }
             other => Self::Failed(Error::from(other)),
         }
     }
@@ -158,5 +162,10 @@ mod tests {
     fn a_reader_that_left_is_no_failure() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!((failure.exit_code(), failure.message(true)), (0, String::new()));
+        let words = "Csv error: Broken pipe (os error 32)".to_string();
+        assert!(matches!(
+            Failure::from(arrow::error::ArrowError::CsvError(words)),
+            Failure::ReaderGone
+        ));
     }
 }
