@@ -105,7 +105,7 @@ pub fn partition_path(spec: &PartitionSpec, schema: &Schema, values: &Struct) ->
     for (field, value) in spec.fields().iter().zip(values.iter()) {
         let source = schema.field_by_id(field.source_id).cloned();
         let text = match field_type(field.transform, source) {
-            Ok(value_type) => field.transform.to_human_string(&value_type, value),
+            Ok(value_type) => human(field.transform, &value_type, value),
             Err(_) => "unknown".to_string(),
         };
         if !path.is_empty() {
@@ -116,6 +116,26 @@ pub fn partition_path(spec: &PartitionSpec, schema: &Schema, values: &Struct) ->
         encode(&text, &mut path);
     }
     path
+}
+
+/// A partition value in words. Times are ours: the crate's words for a time with a zone panic
+/// before 1970 when there is a fraction of a second.
+fn human(transform: Transform, value_type: &Type, value: Option<&Literal>) -> String {
+    let micros = match (value_type, value) {
+        (
+            Type::Primitive(PrimitiveType::Timestamp | PrimitiveType::Timestamptz),
+            Some(Literal::Primitive(PrimitiveLiteral::Long(micros))),
+        ) => *micros,
+        _ => return transform.to_human_string(value_type, value),
+    };
+    let zone = match value_type {
+        Type::Primitive(PrimitiveType::Timestamptz) => "+00:00",
+        _ => "",
+    };
+    match chrono::DateTime::from_timestamp_micros(micros) {
+        Some(time) => format!("{}{zone}", time.format("%Y-%m-%dT%H:%M:%S%.6f")),
+        None => micros.to_string(),
+    }
 }
 
 fn encode(text: &str, out: &mut String) {
@@ -133,6 +153,19 @@ fn encode(text: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_before_1970_with_a_fraction_has_words() {
+        for (kind, zone) in [(PrimitiveType::Timestamptz, "+00:00"), (PrimitiveType::Timestamp, "")]
+        {
+            let words = human(
+                Transform::Identity,
+                &Type::Primitive(kind),
+                Some(&Literal::long(-1_500_000)),
+            );
+            assert_eq!(words, format!("1969-12-31T23:59:58.500000{zone}"));
+        }
+    }
 
     #[test]
     fn partitions_compare_floats_by_bits_with_one_nan() {
