@@ -27,6 +27,7 @@ pub mod dml;
 pub mod error;
 pub mod expr;
 pub mod file;
+pub mod maintenance;
 pub mod manifest;
 pub mod read;
 pub mod scan;

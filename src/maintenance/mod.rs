@@ -1,0 +1,18 @@
+//! How does a table stay fast? Actions that change its files and never its rows.
+//!
+//! Every action has one shape, and every arrow is a plain value that prints and serialises:
+//!
+//! ```text
+//! table.action(options) ─plan→ plan ─run→ report
+//! ```
+//!
+//! *Plan* reads metadata only; it is what `--dry-run` shows and exactly what a run does. *Run* works
+//! in parallel within a budget, commits what is finished, tells its [`Progress`] and stops when
+//! that asks it to. The *report* counts files, rows and bytes before and after ([`Report`]).
+//! Rules: `format-spec/maintenance.md`.
+
+mod progress;
+mod report;
+
+pub use progress::{Progress, Unit};
+pub use report::{Failed, Report, Stopwatch, Totals};
