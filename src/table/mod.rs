@@ -9,6 +9,7 @@ mod evolve;
 mod history;
 mod idempotency;
 mod operations;
+mod positions;
 mod produce;
 mod purge;
 mod refs;
@@ -17,6 +18,7 @@ mod retry;
 mod summary;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token;
 mod validate;
 mod watch;
 
@@ -37,9 +39,11 @@ pub use commit::{Commit, Committed};
 pub use delta::{AddedDelete, Delta, Isolation, OperationKind, RemovedFile};
 pub use evolve::{SchemaUpdate, SpecUpdate, UpdateProperties};
 pub use history::{At, SnapshotRange};
+pub use positions::{PositionHold, PositionLog, PositionStore, StoredPosition};
 pub use purge::PurgeReport;
 pub use refs::RefUpdate;
 pub use result::WriteResult;
+pub use token::{Cursor, Inside, MAX_GROUPS, PLANNER_VERSION, Place, Token};
 pub use watch::Watch;
 
 /// One version of one table, with what it takes to read and change it. Cheap to clone.

@@ -1,0 +1,265 @@
+//! Where a stream stands: a small value that can be printed, stored, sent and read back.
+//!
+//! A [`Token`] holds one [`Place`] per group of partitions. Groups are fixed when a stream is
+//! first opened, lanes are not: any number of lanes can go on from any token. Rules:
+//! `format-spec/stream.md`.
+
+mod text;
+
+pub(super) use text::checksum;
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::Table;
+use crate::error::{Error, Result};
+use crate::spec::{SnapshotId, SnapshotRef};
+
+/// The largest number of groups; a token's coverage is one word.
+pub const MAX_GROUPS: u8 = 64;
+
+/// The meaning of ordinals in tokens. It changes when planning numbers things differently, and
+/// tokens of another version are refused (TOK-3).
+pub const PLANNER_VERSION: u32 = 1;
+
+/// A point inside a snapshot: everything before it was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cursor {
+    /// In a data file: the manifest's place in the unpruned manifest list, the entry's place in
+    /// the manifest, and the first physical row that is still to come.
+    File {
+        /// Place of the manifest.
+        manifest: u32,
+        /// Place of the entry.
+        entry: u32,
+        /// The next row; [`Cursor::ALL`] when the whole file is done.
+        row: u64,
+    },
+    /// In a change unit.
+    Unit {
+        /// Place of the unit in the snapshot.
+        unit: u32,
+        /// The next row of the unit; [`Cursor::ALL`] when the whole unit is done.
+        ordinal: u64,
+    },
+}
+
+impl Cursor {
+    /// The next row of what is done.
+    pub const ALL: u64 = u64::MAX;
+
+    /// The first row of the file or unit that is still to come.
+    pub fn next_row(&self) -> u64 {
+        match self {
+            Self::File { row, .. } => *row,
+            Self::Unit { ordinal, .. } => *ordinal,
+        }
+    }
+
+    /// The same file or unit, with another row to come.
+    pub fn at_row(self, next: u64) -> Self {
+        match self {
+            Self::File { manifest, entry, .. } => Self::File { manifest, entry, row: next },
+            Self::Unit { unit, .. } => Self::Unit { unit, ordinal: next },
+        }
+    }
+
+    /// True when both point into the same file or unit.
+    pub fn same_split(&self, other: &Self) -> bool {
+        self.at_row(0) == other.at_row(0)
+    }
+}
+
+/// A cursor and the digest of the file or unit it points at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Inside {
+    /// The point.
+    pub cursor: Cursor,
+    /// A hash of what the cursor points at, so that a mistake is noticed.
+    pub digest: u64,
+}
+
+/// How far one group of partitions was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Before the branch's first snapshot.
+    Origin,
+    /// In the rows of one whole snapshot, the full phase; `None` before the first row.
+    Full(SnapshotId, Option<Inside>),
+    /// Everything up to and including this snapshot's changes.
+    After(SnapshotId),
+    /// In the changes of this snapshot.
+    Within(SnapshotId, Inside),
+}
+
+impl Place {
+    /// The snapshot that the place names.
+    pub fn snapshot(&self) -> Option<SnapshotId> {
+        match self {
+            Self::Origin => None,
+            Self::Full(id, _) | Self::After(id) | Self::Within(id, _) => Some(*id),
+        }
+    }
+
+    /// True for places in the rows of one whole snapshot.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full(..))
+    }
+}
+
+/// All it takes to resume a stream of one table.
+///
+/// `Display` gives one word of plain ASCII, `FromStr` reads it back. It names table, promise
+/// (fingerprint) and places, and lists no files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    table: Uuid,
+    fingerprint: u64,
+    /// One per group; `None` where another token covers the group.
+    places: Vec<Option<Place>>,
+}
+
+impl Token {
+    /// A token that covers all of `groups` (1 to [`MAX_GROUPS`]) at one place.
+    pub fn new(table: Uuid, fingerprint: u64, groups: u8, place: Place) -> Self {
+        let groups = usize::from(groups.clamp(1, MAX_GROUPS));
+        Self { table, fingerprint, places: vec![Some(place); groups] }
+    }
+
+    /// Same token, covering only the groups for which `keep` is true.
+    pub fn covering(mut self, keep: impl Fn(u8) -> bool) -> Self {
+        for (group, place) in (0u8..).zip(&mut self.places) {
+            if !keep(group) {
+                *place = None;
+            }
+        }
+        self
+    }
+
+    /// Same token with a group somewhere else. Groups that are not there are left out.
+    pub fn with(mut self, group: u8, place: Place) -> Self {
+        self.set(group, place);
+        self
+    }
+
+    /// Moves a group.
+    pub fn set(&mut self, group: u8, place: Place) {
+        if let Some(slot) = self.places.get_mut(usize::from(group)) {
+            *slot = Some(place);
+        }
+    }
+
+    /// Where a group stands; `None` if this token does not cover it.
+    pub fn place(&self, group: u8) -> Option<Place> {
+        self.places.get(usize::from(group)).copied().flatten()
+    }
+
+    /// The groups this token covers, with their places.
+    pub fn places(&self) -> impl Iterator<Item = (u8, Place)> + '_ {
+        (0u8..).zip(&self.places).filter_map(|(group, place)| Some((group, (*place)?)))
+    }
+
+    /// The number of groups that the stream has.
+    pub fn groups(&self) -> u8 {
+        u8::try_from(self.places.len()).unwrap_or(MAX_GROUPS)
+    }
+
+    /// True when no group is missing, so that a stream can start here.
+    pub fn is_complete(&self) -> bool {
+        self.places.iter().all(Option::is_some)
+    }
+
+    /// True while some group is still in the rows of one whole snapshot.
+    pub fn is_full_phase(&self) -> bool {
+        self.places().any(|(_, place)| place.is_full())
+    }
+
+    /// The table's uuid.
+    pub fn table_uuid(&self) -> Uuid {
+        self.table
+    }
+
+    /// What the stream promised: emission, key, order, filter, groups.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Puts two tokens of one stream together, such as those of its lanes. Where both cover a
+    /// group, `newer` counts (TOK-5).
+    ///
+    /// # Errors
+    /// `InvalidInput` if they belong to different tables or promises.
+    pub fn merge(&self, newer: &Self) -> Result<Self> {
+        self.check_table(newer.table)?;
+        self.check_promise(newer.fingerprint, newer.groups())?;
+        let mut merged = self.clone();
+        for (group, place) in newer.places() {
+            merged.set(group, place);
+        }
+        Ok(merged)
+    }
+
+    /// Refuses a token of another table (TOK-2).
+    ///
+    /// # Errors
+    /// `InvalidInput` naming both.
+    pub fn check_table(&self, table: Uuid) -> Result<()> {
+        if self.table == table {
+            return Ok(());
+        }
+        Err(Error::invalid("the token belongs to another table")
+            .with_context("token's table", self.table)
+            .with_context("this table", table)
+            .with_hint("if the table was dropped and made anew, choose a new start"))
+    }
+
+    /// Refuses a token of a stream that promised something else (TOK-2).
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn check_promise(&self, fingerprint: u64, groups: u8) -> Result<()> {
+        if self.fingerprint == fingerprint && self.groups() == groups {
+            return Ok(());
+        }
+        Err(Error::invalid("the token belongs to a stream with other options")
+            .with_context("token's fingerprint", format!("{:016x}", self.fingerprint))
+            .with_context("this stream's", format!("{fingerprint:016x}"))
+            .with_hint(
+                "emission, key, order and filter must be those the token was taken with; \
+                 projection and lanes may differ",
+            ))
+    }
+
+    /// The snapshots that are needed to go on from here, each with its parent where the place
+    /// is inside the snapshot's changes. `None` if everything is needed.
+    pub fn needed_snapshots(&self, table: &Table) -> Option<BTreeSet<SnapshotId>> {
+        let mut needed = BTreeSet::new();
+        for (_, place) in self.places() {
+            let id = place.snapshot()?;
+            needed.insert(id);
+            if let Place::Within(..) = place
+                && let Some(snapshot) = table.metadata().snapshot_by_id(id.0)
+                && let Some(parent) = snapshot.parent_snapshot_id()
+            {
+                needed.insert(SnapshotId(parent));
+            }
+        }
+        Some(needed)
+    }
+
+    /// The oldest snapshot of the table that is needed to go on from here: it and everything
+    /// after it must stay (TOK-8). A token at the origin needs the oldest one there is. `None`
+    /// if the table keeps none of the snapshots that the token names.
+    pub fn oldest_needed(&self, table: &Table) -> Option<SnapshotRef> {
+        let needed = self.needed_snapshots(table);
+        let is_needed = |s: &&SnapshotRef| {
+            needed.as_ref().is_none_or(|ids| ids.contains(&SnapshotId(s.snapshot_id())))
+        };
+        let age = |s: &&SnapshotRef| (s.sequence_number(), s.timestamp_ms());
+        table.metadata().snapshots().filter(is_needed).min_by_key(age).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests;
