@@ -75,6 +75,7 @@ struct Inner {
     message: String,
     context: Vec<(&'static str, String)>,
     hint: Option<String>,
+    nothing_changed: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -87,6 +88,7 @@ impl Error {
                 message: message.into(),
                 context: Vec::new(),
                 hint: None,
+                nothing_changed: false,
                 source: None,
             }),
         }
@@ -134,6 +136,18 @@ impl Error {
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.inner.kind = kind;
         self
+    }
+
+    /// Says that the call is known to have changed nothing: a caller who gets no answer need not
+    /// look, and may clean up.
+    pub fn with_nothing_changed(mut self) -> Self {
+        self.inner.nothing_changed = true;
+        self
+    }
+
+    /// True when the call is known to have changed nothing.
+    pub fn is_nothing_changed(&self) -> bool {
+        self.inner.nothing_changed
     }
 
     /// What the caller can do about it.

@@ -9,19 +9,21 @@ use crate::spec::{
     FormatVersion, MAIN_BRANCH, TableCreation, TableMetadata, TableRequirement, TableUpdate,
 };
 
-use super::metadata::with_time;
+use super::render::{Refs, refs_after, with_time};
 use super::{LoadedTable, NewTable};
 
 /// The next version of a table.
 #[derive(Debug)]
 pub(super) struct NextVersion {
     pub(super) metadata: TableMetadata,
+    /// Its branches and tags.
+    pub(super) refs: Refs,
     /// Metadata files that left the log with this version.
     #[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
     pub(super) expired: Vec<String>,
 }
 
-/// Applies updates to a base. `None`: nothing changes, there is nothing to commit.
+/// Applies updates to a base with these branches and tags. `None`: nothing changes, there is nothing to commit.
 ///
 /// # Errors
 /// * `CommitConflict` if a requirement does not hold.
@@ -29,6 +31,7 @@ pub(super) struct NextVersion {
 /// * `InvalidInput` if an update does not fit the table.
 pub(super) fn apply(
     base: &LoadedTable,
+    refs: &Refs,
     requirements: &[TableRequirement],
     updates: Vec<TableUpdate>,
     environment: &Environment,
@@ -40,6 +43,7 @@ pub(super) fn apply(
     refuse_taken_sequence_number(&base.metadata, &updates)?;
     let timeless = !updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
 
+    let earliest = environment.clock.now_ms().max(base.metadata.last_updated_ms());
     let location = base.metadata_location.clone();
     let mut builder = TableMetadata::clone(&base.metadata).into_builder(Some(location));
     for update in updates {
@@ -50,16 +54,21 @@ pub(super) fn apply(
         return Ok(None);
     }
     let mut metadata = built.metadata;
-    if timeless {
-        // Without a snapshot the builder asked the wall clock; ours may be another one.
+    let now = environment.clock.now_ms().max(earliest);
+    // Without a snapshot the builder asked the wall clock; ours may be another one. Where they
+    // agree the metadata is spared a way through JSON.
+    if timeless && !(earliest..=now).contains(&metadata.last_updated_ms()) {
         let moved_main = built.changes.iter().any(|u| {
             matches!(u, TableUpdate::SetSnapshotRef { ref_name, .. } if ref_name == MAIN_BRANCH)
         });
-        let now = environment.clock.now_ms().max(base.metadata.last_updated_ms());
         metadata = with_time(&metadata, now, moved_main)?;
     }
-    let expired = built.expired_metadata_logs.into_iter().map(|l| l.metadata_file).collect();
-    Ok(Some(NextVersion { metadata, expired }))
+    let refs = refs_after(refs, &built.changes, &metadata);
+    let named = |file: &String| metadata.metadata_log().iter().any(|l| l.metadata_file == *file);
+    let expired = built.expired_metadata_logs.into_iter().map(|l| l.metadata_file);
+    // A file can be in the log twice, after a table was registered anew.
+    let expired = expired.filter(|file| !named(file)).collect();
+    Ok(Some(NextVersion { metadata, refs, expired }))
 }
 
 /// A snapshot made for an older base carries a number that was given away meanwhile. Its own

@@ -18,7 +18,7 @@ use super::names::{
 };
 use super::naming::file_name;
 use super::pointer::{self, PointerTable};
-use super::{Catalog, LoadedTable, NewTable, change};
+use super::{Catalog, LoadedTable, NewTable, change, nothing_changed};
 use crate::clock::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{NamespaceIdent, TableIdent, TableRequirement, TableUpdate};
@@ -276,7 +276,8 @@ impl Catalog for FileSystemCatalog {
         updates: Vec<TableUpdate>,
     ) -> Result<LoadedTable> {
         let table = self.table(ident)?;
-        self.probed().await?;
-        table.commit(&requirements, &updates).await?.ok_or_else(|| no_table(ident))
+        self.probed().await.map_err(nothing_changed)?;
+        let committed = table.commit(&requirements, &updates).await.map_err(nothing_changed)?;
+        committed.ok_or_else(|| no_table(ident))
     }
 }

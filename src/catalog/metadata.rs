@@ -1,4 +1,4 @@
-//! `metadata.json`, both ways.
+//! The bytes of `metadata.json` to table metadata.
 //!
 //! In: the bytes of a metadata file, plain or gzip, of any writer. Out: checked table metadata,
 //! or an error that names the file. What the `iceberg` crate would take on trust is checked here
@@ -6,14 +6,10 @@
 //! range (CAT-3). Pure: no storage, no clock.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{Read, Write};
+use std::io::Read;
 
-use bytes::Bytes;
-use flate2::Compression;
 use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::spec::TableMetadata;
@@ -214,68 +210,4 @@ impl Outline {
         }
         Ok(())
     }
-}
-
-/// Writes a metadata file.
-///
-/// Lists are in the order of their ids (snapshots: of their sequence numbers). A table without
-/// snapshots says `current-snapshot-id: -1`, and one without properties says so: strict Java
-/// readers need both (CAT-4).
-///
-/// # Errors
-/// `Internal` if the metadata has no JSON form.
-pub fn write_metadata(metadata: &TableMetadata, gzip: bool) -> Result<Bytes> {
-    let mut value = to_json(metadata)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.entry("current-snapshot-id").or_insert(json!(-1));
-        fields.entry("properties").or_insert(json!({}));
-        sort_by_keys(fields.get_mut("snapshots"), &["sequence-number", "timestamp-ms"]);
-        sort_by_keys(fields.get_mut("schemas"), &["schema-id"]);
-        sort_by_keys(fields.get_mut("partition-specs"), &["spec-id"]);
-        sort_by_keys(fields.get_mut("sort-orders"), &["order-id"]);
-        sort_by_keys(fields.get_mut("statistics"), &["snapshot-id"]);
-        sort_by_keys(fields.get_mut("partition-statistics"), &["snapshot-id"]);
-    }
-    let json = serde_json::to_vec(&value)?;
-    if !gzip {
-        return Ok(json.into());
-    }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(json.len() / 4), Compression::default());
-    let packed = encoder.write_all(&json).and_then(|()| encoder.finish());
-    let packed = packed.map_err(|e| Error::internal("gzip failed in memory").with_source(e))?;
-    Ok(packed.into())
-}
-
-fn to_json(metadata: &TableMetadata) -> Result<Value> {
-    serde_json::to_value(metadata)
-        .map_err(|e| Error::internal("table metadata has no JSON form").with_source(e))
-}
-
-fn sort_by_keys(list: Option<&mut Value>, keys: &[&str]) {
-    if let Some(Value::Array(items)) = list {
-        items.sort_by_key(|item| {
-            keys.iter()
-                .map(|key| item.get(key).and_then(Value::as_i64).unwrap_or_default())
-                .collect::<Vec<_>>()
-        });
-    }
-}
-
-/// Replaces the times that the `iceberg` crate took from the wall clock: `last-updated-ms`, and
-/// the snapshot-log entry of the same moment if `moved_main` says that there is one.
-pub(super) fn with_time(
-    metadata: &TableMetadata,
-    now_ms: i64,
-    moved_main: bool,
-) -> Result<TableMetadata> {
-    let mut value = to_json(metadata)?;
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("last-updated-ms".to_string(), json!(now_ms));
-        let log = fields.get_mut("snapshot-log").and_then(Value::as_array_mut);
-        if moved_main && let Some(entry) = log.and_then(|log| log.last_mut()) {
-            entry["timestamp-ms"] = json!(now_ms);
-        }
-    }
-    serde_json::from_value(value)
-        .map_err(|e| Error::internal("table metadata does not survive JSON").with_source(e))
 }

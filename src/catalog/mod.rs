@@ -16,6 +16,7 @@ mod metadata;
 mod names;
 mod naming;
 mod pointer;
+mod render;
 #[cfg(feature = "sqlite")]
 mod sql;
 mod static_table;
@@ -28,7 +29,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{
     NamespaceIdent, Schema, SortOrder, TableIdent, TableMetadataRef, TableRequirement, TableUpdate,
     UnboundPartitionSpec,
@@ -36,8 +37,9 @@ use crate::spec::{
 use crate::storage::Storage;
 
 pub use file_system::FileSystemCatalog;
-pub use metadata::{read_metadata, write_metadata};
+pub use metadata::read_metadata;
 pub use names::{parse_ident, parse_namespace};
+pub use render::write_metadata;
 #[cfg(feature = "sqlite")]
 pub use sql::SqlCatalog;
 pub use static_table::StaticCatalog;
@@ -215,4 +217,13 @@ pub trait Catalog: Debug + Send + Sync {
         requirements: Vec<TableRequirement>,
         updates: Vec<TableUpdate>,
     ) -> Result<LoadedTable>;
+}
+
+/// Marks an error of our own catalogs' commits: unless the outcome is unknown, the promise of
+/// [`Catalog::commit`] is kept, also where the store gave no answer (CAT-6).
+fn nothing_changed(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::CommitStateUnknown => error,
+        _ => error.with_nothing_changed(),
+    }
 }

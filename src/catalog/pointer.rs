@@ -16,8 +16,8 @@ use bytes::Bytes;
 use super::LoadedTable;
 use super::cache::MetadataCache;
 use super::change::{self, NextVersion};
-use super::metadata::write_metadata;
 use super::naming::{file_name, pointer_version_of, version_of, wants_gzip};
+use super::render::{Refs, write_metadata};
 use crate::clock::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{TableMetadata, TableProperties, TableRequirement, TableUpdate, property};
@@ -153,9 +153,10 @@ impl PointerTable {
                 None => exists.with_hint("its drop was interrupted; drop it again"),
             });
         }
-        let bytes = write_metadata(&metadata, false)?;
+        let refs = Refs::new();
+        let bytes = self.cache.render(&metadata, &refs)?;
         match self.claim(1, &bytes).await? {
-            Claim::Won => self.published(1, metadata, bytes.len()).await,
+            Claim::Won => self.published(1, metadata, refs, bytes.len()).await,
             Claim::Lost => Err(Error::new(
                 ErrorKind::AlreadyExists,
                 "another writer made a table in this folder just now",
@@ -173,7 +174,8 @@ impl PointerTable {
         for attempt in 0..=SWAP_RETRIES {
             let Some(head) = self.sure_head().await? else { return Ok(None) };
             let Some(base) = self.load(head).await? else { return Ok(None) };
-            let next = change::apply(&base, requirements, updates.to_vec(), &self.environment)?;
+            let (refs, updates) = (self.cache.refs(&base).await?, updates.to_vec());
+            let next = change::apply(&base, &refs, requirements, updates, &self.environment)?;
             let Some(next) = next else { return Ok(Some(base)) };
             check_layout(&next.metadata, Some(&base.metadata))?;
             if let Some(table) = self.swap(head, next).await? {
@@ -189,7 +191,7 @@ impl PointerTable {
     /// One attempt. `None`: somebody else came first, and nothing of ours is visible.
     async fn swap(&self, head: u64, next: NextVersion) -> Result<Option<LoadedTable>> {
         let version = head.saturating_add(1);
-        let bytes = write_metadata(&next.metadata, false)?;
+        let bytes = self.cache.render(&next.metadata, &next.refs)?;
         if self.claim(version, &bytes).await? == Claim::Lost {
             return Ok(None);
         }
@@ -198,7 +200,7 @@ impl PointerTable {
             true => {}
             false => return Ok(None),
         }
-        let table = self.published(version, next.metadata, bytes.len()).await?;
+        let table = self.published(version, next.metadata, next.refs, bytes.len()).await?;
         self.clean_up(version, &table.metadata).await;
         Ok(Some(table))
     }
@@ -290,12 +292,13 @@ impl PointerTable {
         &self,
         version: u64,
         metadata: TableMetadata,
+        refs: Refs,
         file_bytes: usize,
     ) -> Result<LoadedTable> {
         let location = self.file(version);
         let metadata = std::sync::Arc::new(metadata);
         if let Ok(stamp) = self.storage.stamp(&location).await {
-            self.cache.put(&location, metadata.clone(), file_bytes, Some(stamp)).await;
+            self.cache.put(&location, metadata.clone(), refs, file_bytes, Some(stamp)).await;
         }
         // The hint only saves look-ups: a commit does not fail for it.
         if let Err(error) = self.storage.write(&self.hint(), version.to_string().into()).await {

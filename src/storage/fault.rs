@@ -49,6 +49,12 @@ fn explained(reason: io::ErrorKind) -> Option<(ErrorKind, &'static str, &'static
             "the disk is full",
             "free some space, then repeat the command; nothing was committed by this write",
         ),
+        Io::FileTooLarge => (
+            ErrorKind::Unavailable,
+            "the file is larger than the system allows",
+            "raise the limit (`ulimit -f`) or the quota, then repeat the command; nothing was \
+             committed by this write",
+        ),
         Io::NotADirectory => (
             ErrorKind::InvalidInput,
             "a part of the path is a file, not a folder",

@@ -213,7 +213,7 @@ impl Run {
             };
             tracing::debug!(attempt = backoff.attempt(), error = %last, "commit attempt lost");
             if !backoff.wait(self.table.environment()).await {
-                let unsure = last.kind() == ErrorKind::Unavailable;
+                let unsure = last.kind() == ErrorKind::Unavailable && !last.is_nothing_changed();
                 return Err(if unsure { unknown(&self.table, last) } else { last });
             }
         }
@@ -381,6 +381,8 @@ impl Run {
     async fn after_error(&self, base: &Table, error: Error) -> Result<Sent> {
         match error.kind() {
             ErrorKind::CommitConflict => Ok(Sent::Conflict(error)),
+            // A busy or a full disk, and a catalog that knows what became of the swap.
+            ErrorKind::Unavailable if error.is_nothing_changed() => Ok(Sent::Conflict(error)),
             ErrorKind::CommitStateUnknown | ErrorKind::Unavailable => {
                 self.look_for_snapshot(base, error).await
             }

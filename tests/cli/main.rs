@@ -3,6 +3,8 @@
 
 mod faults;
 mod formats;
+#[cfg(unix)]
+mod full_disk;
 mod others;
 mod support;
 mod words;

@@ -20,13 +20,13 @@ use tokio::sync::OnceCell;
 use self::rows::{Inserted, Rows};
 use super::cache::MetadataCache;
 use super::change::NextVersion;
-use super::metadata::write_metadata;
 use super::names::{
     check_ident, check_namespace, namespace_exists, namespace_in_use, no_namespace, no_table,
     table_exists, table_folder,
 };
-use super::naming::{next_location, wants_gzip};
-use super::{Catalog, LoadedTable, NewTable, change};
+use super::naming::next_location;
+use super::render::Refs;
+use super::{Catalog, LoadedTable, NewTable, change, nothing_changed};
 use crate::clock::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{
@@ -166,8 +166,8 @@ impl SqlCatalog {
         })
     }
 
-    async fn write(&self, metadata: &TableMetadata, location: &str) -> Result<usize> {
-        let bytes = write_metadata(metadata, wants_gzip(metadata))?;
+    async fn write(&self, metadata: &TableMetadata, refs: &Refs, location: &str) -> Result<usize> {
+        let bytes = self.inner.cache.render(metadata, refs)?;
         let length = bytes.len();
         self.inner.storage.write(location, bytes).await?;
         Ok(length)
@@ -180,6 +180,29 @@ impl SqlCatalog {
         }
     }
 
+    /// Commits, again and again while others come first and the requirements hold.
+    async fn commit_or_race(
+        &self,
+        ident: &TableIdent,
+        requirements: &[TableRequirement],
+        updates: &[TableUpdate],
+    ) -> Result<LoadedTable> {
+        for attempt in 0..=SWAP_RETRIES {
+            let base = self.load_table(ident).await?;
+            let environment = &self.inner.environment;
+            let refs = self.inner.cache.refs(&base).await?;
+            let next = change::apply(&base, &refs, requirements, updates.to_vec(), environment)?;
+            let Some(next) = next else { return Ok(base) };
+            if let Some(table) = self.try_commit(ident, &base, next).await? {
+                return Ok(table);
+            }
+            tracing::debug!(table = %ident, attempt, "another commit came first");
+            self.pause(attempt).await;
+        }
+        Err(Error::new(ErrorKind::CommitConflict, "other commits kept coming first")
+            .with_context("table", ident))
+    }
+
     /// One attempt. `None`: somebody else came first, and our file is gone.
     async fn try_commit(
         &self,
@@ -189,7 +212,7 @@ impl SqlCatalog {
     ) -> Result<Option<LoadedTable>> {
         let uuid = self.inner.environment.ids.uuid();
         let location = next_location(&next.metadata, Some(&base.metadata_location), uuid);
-        let file_bytes = match self.write(&next.metadata, &location).await {
+        let file_bytes = match self.write(&next.metadata, &next.refs, &location).await {
             Ok(bytes) => bytes,
             Err(e) => {
                 self.discard(&location).await;
@@ -209,7 +232,7 @@ impl SqlCatalog {
             }
         }
         let metadata = Arc::new(next.metadata);
-        self.inner.cache.put(&location, metadata.clone(), file_bytes, None).await;
+        self.inner.cache.put(&location, metadata.clone(), next.refs, file_bytes, None).await;
         self.clean_up(&metadata, &next.expired).await;
         Ok(Some(self.loaded(metadata, location)))
     }
@@ -273,6 +296,7 @@ impl SqlCatalog {
         })
     }
 
+    /// Removes what left the log, if the table asks for it (CAT-17).
     async fn clean_up(&self, metadata: &TableMetadata, expired: &[String]) {
         let properties = TableProperties::new(metadata.properties());
         if properties.flag(property::METADATA_DELETE_AFTER_COMMIT, false).unwrap_or(false) {
@@ -394,7 +418,8 @@ impl Catalog for SqlCatalog {
         let metadata = change::create(new, location, &self.inner.environment)?;
         let uuid = self.inner.environment.ids.uuid();
         let location = next_location(&metadata, None, uuid);
-        let file_bytes = self.write(&metadata, &location).await?;
+        let refs = Refs::new();
+        let file_bytes = self.write(&metadata, &refs, &location).await?;
         match rows.insert(&namespace, ident.name(), &location).await {
             Ok(Inserted::New) => {}
             Ok(Inserted::AlreadyThere) => {
@@ -408,7 +433,7 @@ impl Catalog for SqlCatalog {
             },
         }
         let metadata = Arc::new(metadata);
-        self.inner.cache.put(&location, metadata.clone(), file_bytes, None).await;
+        self.inner.cache.put(&location, metadata.clone(), refs, file_bytes, None).await;
         Ok(self.loaded(metadata, location))
     }
 
@@ -471,18 +496,6 @@ impl Catalog for SqlCatalog {
         requirements: Vec<TableRequirement>,
         updates: Vec<TableUpdate>,
     ) -> Result<LoadedTable> {
-        for attempt in 0..=SWAP_RETRIES {
-            let base = self.load_table(ident).await?;
-            let environment = &self.inner.environment;
-            let next = change::apply(&base, &requirements, updates.clone(), environment)?;
-            let Some(next) = next else { return Ok(base) };
-            if let Some(table) = self.try_commit(ident, &base, next).await? {
-                return Ok(table);
-            }
-            tracing::debug!(table = %ident, attempt, "another commit came first");
-            self.pause(attempt).await;
-        }
-        Err(Error::new(ErrorKind::CommitConflict, "other commits kept coming first")
-            .with_context("table", ident))
+        self.commit_or_race(ident, &requirements, &updates).await.map_err(nothing_changed)
     }
 }

@@ -3,5 +3,6 @@
 mod foreign;
 mod hostile;
 mod pointer;
+mod render;
 #[cfg(feature = "sqlite")]
 mod sql;

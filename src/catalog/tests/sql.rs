@@ -195,6 +195,43 @@ async fn metadata_goes_where_the_table_says_in_the_codec_it_names() {
     assert_eq!(reopened.load_table(&t).await.unwrap().metadata, third.metadata);
 }
 
+/// The metadata files that are there, by their number.
+fn versions(place: &Place) -> Vec<u32> {
+    let folder = place.folder.path().join("w/ns/t/metadata");
+    let names = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name());
+    let mut numbers: Vec<u32> =
+        names.map(|n| n.to_str().unwrap().split('-').next().unwrap().parse().unwrap()).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[tokio::test]
+async fn old_metadata_is_deleted_on_request_after_a_certain_success_only() {
+    let place = Place::new();
+    let catalog = place.catalog(None).await.unwrap();
+    let t = with_table(&catalog).await;
+    catalog.commit(&t, vec![], set("write.metadata.previous-versions-max", "2")).await.unwrap();
+    for n in ["1", "2", "3"] {
+        catalog.commit(&t, vec![], set("n", n)).await.unwrap();
+    }
+    assert_eq!(versions(&place), [0, 1, 2, 3, 4], "nobody asked for it");
+
+    let enabled = "write.metadata.delete-after-commit.enabled";
+    let loaded = catalog.commit(&t, vec![], set(enabled, "true")).await.unwrap();
+    let log = loaded.metadata.metadata_log();
+    assert_eq!(log.len(), 2);
+    assert_eq!(versions(&place), [0, 1, 3, 4, 5], "what left the log with this commit");
+
+    let faults = catalog.faults().await;
+    faults.push([Fault::LostRequest]);
+    catalog.commit(&t, vec![], set("n", "4")).await.unwrap_err();
+    assert_eq!(versions(&place), [0, 1, 3, 4, 5], "a commit that failed deletes its own file only");
+
+    faults.push([Fault::LostAnswer]);
+    catalog.commit(&t, vec![], set("n", "5")).await.unwrap();
+    assert_eq!(versions(&place), [0, 1, 4, 5, 6], "a look made sure");
+}
+
 #[tokio::test]
 async fn a_namespace_with_a_location_moves_its_tables() {
     let place = Place::new();

@@ -54,7 +54,9 @@ pub(super) async fn apply(table: &Table, plan: impl Fn(&Table) -> Result<Change>
         };
         match error.kind() {
             ErrorKind::CommitConflict => {}
-            ErrorKind::Unavailable => return Err(error.with_kind(ErrorKind::CommitStateUnknown)),
+            ErrorKind::Unavailable if !error.is_nothing_changed() => {
+                return Err(error.with_kind(ErrorKind::CommitStateUnknown));
+            }
             _ => return Err(error),
         }
         if !backoff.wait(base.environment()).await {
