@@ -1,6 +1,6 @@
-//! Deterministic simulation: two upserting writers, a deleter and a rewriter on one table of the
-//! file-system catalog, over a store that refuses, stalls, loses answers and lists stale. One
-//! seed decides everything, and an auditor replays history afterwards.
+//! Deterministic simulation: two upserting writers, a deleter, a rewriter and a compactor on one
+//! table of the file-system catalog, over a store that refuses, stalls, loses answers and lists
+//! stale. One seed decides everything, and an auditor replays history afterwards.
 //!
 //! A failing seed is replayed by `MELTWATER_SEED=81 cargo test --test simulation`.
 
@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use meltwater::catalog::{Catalog, FileSystemCatalog, NewTable};
 use meltwater::clock::{Environment, IdGenerator, ManualClock, SeededIds};
+use meltwater::maintenance::{CompactOptions, SortBy, SortColumn};
 use meltwater::manifest::ManifestCache;
 use meltwater::object_store::ObjectStore;
 use meltwater::object_store::memory::InMemory;
@@ -246,6 +247,35 @@ async fn rewrite_once(world: &World, actor: u64, dice: &SeededIds) -> Result<()>
     Ok(())
 }
 
+/// Compacts groups of its own choice, with time for others between planning and running, and
+/// whatever the store stalls between writing and committing.
+async fn compactor(world: World, actor: u64, runs: u64) -> Result<()> {
+    let dice = SeededIds::new(world.seed ^ (actor << 32));
+    for _ in 0..runs {
+        tokio::time::sleep(Duration::from_millis(dice.below(500))).await;
+        tolerate(compact_once(&world, actor, &dice).await)?;
+    }
+    Ok(())
+}
+
+async fn compact_once(world: &World, actor: u64, dice: &SeededIds) -> Result<()> {
+    let table = world.table(actor, true).await?;
+    let by_amount = SortColumn { name: "amount".into(), descending: false };
+    let compact = table.compact(CompactOptions {
+        min_input_files: 2,
+        rewrite_all: dice.below(3) == 0,
+        sort: (dice.below(4) == 0).then(|| SortBy::Columns(vec![by_amount])),
+        ..CompactOptions::default()
+    });
+    let plan = compact.plan().await?;
+    tokio::time::sleep(Duration::from_millis(dice.below(700))).await;
+    let report = compact.run_plan(plan).await?;
+    for failed in report.report.failed {
+        tolerate(Err(Error::new(failed.kind, failed.error)))?;
+    }
+    Ok(())
+}
+
 /// Faults end a piece of work; only errors that faults cannot explain end the simulation.
 fn tolerate(outcome: Result<()>) -> Result<()> {
     match outcome {
@@ -339,6 +369,7 @@ fn simulate(seed: u64) -> Result<()> {
             tokio::task::spawn_local(writer(world.clone(), 2, 8)),
             tokio::task::spawn_local(deleter(world.clone(), 3, 6)),
             tokio::task::spawn_local(rewriter(world.clone(), 4, 8)),
+            tokio::task::spawn_local(compactor(world.clone(), 5, 6)),
         ];
         for actor in actors {
             actor.await.map_err(|e| Error::internal("an actor panicked").with_source(e))??;

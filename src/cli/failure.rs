@@ -20,6 +20,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Ctrl-C; nothing was committed.
     Interrupted,
+    /// Ctrl-C; what was finished before is done.
+    Stopped,
     /// Whoever read our output has gone: nothing left to say.
     ReaderGone,
 }
@@ -33,7 +35,7 @@ impl Failure {
                 _ => 1,
             },
             Self::Usage(_) => 2,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Stopped => 130,
             Self::ReaderGone => 0,
         }
     }
@@ -66,6 +68,13 @@ impl Failure {
             Self::Interrupted => {
                 let _ =
                     writeln!(text, "{} interrupted; nothing was committed", paint("31", "error:"));
+            }
+            Self::Stopped => {
+                let _ = writeln!(
+                    text,
+                    "{} interrupted; what was committed stays",
+                    paint("31", "error:")
+                );
             }
             Self::ReaderGone => {}
         }

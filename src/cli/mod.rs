@@ -3,8 +3,10 @@
 //! One file per command. A command parses its words, calls the public face of the library and
 //! prints; data goes to stdout, words and progress to stderr. Nothing here knows the format.
 
+mod action;
 mod alter;
 mod canonical;
+mod compact;
 mod config;
 mod conform;
 mod create;
@@ -74,6 +76,8 @@ enum Command {
     Upsert(write::Upsert),
     /// Delete the rows that match a filter
     Delete(delete::Delete),
+    /// Rewrite files of the wrong size and files with many deletes
+    Compact(compact::Compact),
     /// Print the rows that are alive
     Scan(scan::Scan),
     /// Look at a table's metadata
@@ -138,6 +142,7 @@ impl Cli {
             Command::Append(command) => command.run(session).await,
             Command::Upsert(command) => command.run(session).await,
             Command::Delete(command) => command.run(session).await,
+            Command::Compact(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // One commit each: over before a person could mean to stop it.
             Command::Create(command) => command.run(session).await,

@@ -17,4 +17,4 @@ pub use plan::{DeletePlan, PlannedFile};
 pub use run::{DeleteReport, DeleteWhere, OverwriteWhere};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

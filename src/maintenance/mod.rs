@@ -11,8 +11,13 @@
 //! that asks it to. The *report* counts files, rows and bytes before and after ([`Report`]).
 //! Rules: `format-spec/maintenance.md`.
 
+mod compact;
 mod progress;
 mod report;
 
+pub use compact::{
+    Compact, CompactFile, CompactGroup, CompactOptions, CompactPlan, CompactReport, Reason, SortBy,
+    SortColumn,
+};
 pub use progress::{Progress, Unit};
 pub use report::{Failed, Report, Stopwatch, Totals};

@@ -189,7 +189,10 @@ mod tests {
         assert_eq!(report.to_string(), line);
         report.failed.push(Failed::new("day=1", &Error::invalid("no")));
         report.stopped = true;
-        assert!(report.to_string().ends_with("s (stopped)\nfailed day=1: no"), "{report}");
+        assert!(
+            report.to_string().ends_with("s (stopped)\nfailed day=1: invalid input: no"),
+            "{report}"
+        );
         assert_eq!(serde_json::to_value(&report).unwrap()["before"]["files"], 5);
     }
 }

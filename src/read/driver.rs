@@ -35,8 +35,8 @@ type Item = Result<(RecordBatch, Option<OwnedSemaphorePermit>)>;
 /// Where pieces put their batches.
 enum Output {
     AsReady(mpsc::Sender<Item>),
-    /// A channel a piece, in order.
-    Ordered(mpsc::Sender<mpsc::Receiver<Item>>),
+    /// A channel a piece, in order, with the number of its task.
+    Ordered(mpsc::Sender<(usize, mpsc::Receiver<Item>)>),
 }
 
 /// Runs all tasks; batches in the order that the reader asks for.
@@ -61,24 +61,35 @@ pub(super) fn run_ordered(
     reader: Arc<TaskReader>,
     tasks: BoxStream<'static, Result<FileScanTask>>,
 ) -> BoxStream<'static, Result<RecordBatch>> {
+    run_numbered(reader, tasks).map_ok(|(_, batch)| batch).boxed()
+}
+
+/// Runs all tasks; batches in the order of tasks and rows, each with the number of its task.
+pub(super) fn run_numbered(
+    reader: Arc<TaskReader>,
+    tasks: BoxStream<'static, Result<FileScanTask>>,
+) -> BoxStream<'static, Result<(usize, RecordBatch)>> {
     let (sender, receiver) = mpsc::channel(reader.parallelism);
     let mut driver = JoinSet::new();
     driver.spawn(drive(reader, tasks, Output::Ordered(sender)));
     let pieces = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|piece| (piece, receiver))
     });
-    let items = pieces.flat_map(|piece| {
-        stream::unfold(piece, |mut piece| async { piece.recv().await.map(|item| (item, piece)) })
+    let items = pieces.flat_map(|(task, piece)| {
+        stream::unfold(piece, move |mut piece| async move {
+            let item = piece.recv().await?;
+            Some((item.map(|(batch, memory)| ((task, batch), memory)), piece))
+        })
     });
     until_error(items.boxed(), driver)
 }
 
 /// Takes items until the first error. The driver, and with it every piece, stops when the
 /// stream is dropped or has ended.
-fn until_error(
-    items: BoxStream<'static, Item>,
+fn until_error<T: Send + 'static>(
+    items: BoxStream<'static, Result<(T, Option<OwnedSemaphorePermit>)>>,
     driver: JoinSet<()>,
-) -> BoxStream<'static, Result<RecordBatch>> {
+) -> BoxStream<'static, Result<T>> {
     let state = (items, driver);
     stream::try_unfold(state, |(mut items, mut driver)| async move {
         match items.try_next().await? {
@@ -123,6 +134,7 @@ async fn try_drive(
         reader: reader.clone(),
         places: Arc::new(Semaphore::new(reader.parallelism)),
         running: JoinSet::new(),
+        tasks: 0,
     };
     let mut oversized: Vec<Prepared> = Vec::new();
     while let Some(task) = prepared.try_next().await? {
@@ -146,6 +158,8 @@ struct Pieces {
     reader: Arc<TaskReader>,
     places: Arc<Semaphore>,
     running: JoinSet<()>,
+    /// Tasks started so far.
+    tasks: usize,
 }
 
 /// Some row groups of a task.
@@ -166,8 +180,10 @@ impl Pieces {
     }
 
     async fn start(&mut self, task: Prepared, output: &Output) -> Result<()> {
+        let number = self.tasks;
+        self.tasks += 1;
         for piece in self.pieces_of(task).await? {
-            let Some(sender) = output.sender().await else { return Ok(()) };
+            let Some(sender) = output.sender(number).await else { return Ok(()) };
             let broken = |e| Error::internal("a semaphore was closed").with_source(e);
             let place = self.places.clone().acquire_owned().await.map_err(broken)?;
             let kib = piece.kib.clamp(1, self.reader.decoding_kib);
@@ -238,18 +254,18 @@ fn broke_off(error: tokio::task::JoinError) -> Error {
 
 impl Output {
     /// Where the next piece puts its batches; `None` when nobody wants them any more.
-    async fn sender(&self) -> Option<mpsc::Sender<Item>> {
+    async fn sender(&self, task: usize) -> Option<mpsc::Sender<Item>> {
         match self {
             Self::AsReady(sender) => Some(sender.clone()),
             Self::Ordered(pieces) => {
                 let (sender, receiver) = mpsc::channel(ORDERED_AHEAD);
-                pieces.send(receiver).await.ok().map(|()| sender)
+                pieces.send((task, receiver)).await.ok().map(|()| sender)
             }
         }
     }
 
     async fn fail(&self, error: Error) {
-        if let Some(sender) = self.sender().await {
+        if let Some(sender) = self.sender(0).await {
             let _ = sender.send(Err(error)).await;
         }
     }

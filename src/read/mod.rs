@@ -115,6 +115,15 @@ impl TaskReader {
     pub fn read(self: Arc<Self>, task: FileScanTask) -> BoxStream<'static, Result<RecordBatch>> {
         driver::run_ordered(self, stream::iter([Ok(task)]).boxed())
     }
+
+    /// The rows of many tasks in the order of tasks and rows; each batch is of one task and comes
+    /// with its number. For a reader of an ordered scan ([`TableScan::ordered`]).
+    pub fn read_all(
+        self: Arc<Self>,
+        tasks: Vec<FileScanTask>,
+    ) -> BoxStream<'static, Result<(usize, RecordBatch)>> {
+        driver::run_numbered(self, stream::iter(tasks.into_iter().map(Ok)).boxed())
+    }
 }
 
 /// How many rows a task yields, when delete files and metadata tell.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::spec::{DataFile, SequenceNumber, SnapshotId};
 
-use super::delta::{AddedDelete, Delta, OperationKind, RemovedFile};
+use super::delta::{AddedDelete, Delta, Isolation, OperationKind, RemovedFile};
 use super::{Commit, Table, WriteResult};
 
 impl Table {
@@ -87,7 +87,7 @@ impl Table {
         (delta.removed_data, delta.removed_deletes) = split(removed);
         delta.planned = planned;
         delta.no_logical_change = true;
-        delta.isolation = super::Isolation::Snapshot;
+        delta.isolation = Isolation::Snapshot;
         Commit::new(self.clone(), delta).validate_from(Some(planned_at))
     }
 
@@ -104,6 +104,23 @@ impl Table {
             .collect();
         delta.covered_specs = written.covered_specs;
         Commit::new(self.clone(), delta)
+    }
+}
+
+impl Commit {
+    /// For a rewrite whose inputs lost rows by position meanwhile: `deletes` are what others
+    /// committed up to the snapshot `through`, translated to the added files. Deletes committed
+    /// after `through` are a conflict as before. With `deletes` the snapshot is an overwrite that
+    /// is marked as no logical change (CMT-3), since readers of deletes pass over `replace`.
+    pub fn with_carried_deletes(mut self, deletes: Vec<DataFile>, through: SnapshotId) -> Self {
+        self.delta.start = Some(through);
+        if !deletes.is_empty() {
+            self.delta.kind = OperationKind::Overwrite;
+            self.delta.isolation = Isolation::Snapshot;
+            let added = deletes.into_iter().map(|file| AddedDelete { file, sequence_number: None });
+            self.delta.added_deletes = added.collect();
+        }
+        self
     }
 }
 

@@ -16,7 +16,7 @@ use crate::spec::{
 };
 
 use super::Table;
-use super::delta::{AddedDelete, Delta, OperationKind, RemovedFile};
+use super::delta::{AddedDelete, Delta, RemovedFile};
 use super::summary::SummaryCounts;
 
 /// Manifests roll at this many entries even when they are small, so that planning parallelises.
@@ -103,7 +103,7 @@ impl Producer {
         }
         data.extend(deletes);
         self.count_manifests(head, &data, &mut counts);
-        if delta.kind == OperationKind::Rewrite {
+        if delta.no_logical_change {
             check_rewrite_adds_no_rows(&counts)?;
         }
         Ok(Produced { manifests: data, counts })

@@ -264,13 +264,17 @@ impl<'a> History<'a> {
     /// effective by sequence when the new files keep the age of what was read.
     async fn no_new_deletes_for(&self, delta: &Delta) -> Result<()> {
         let keeps_age = delta.data_sequence_number.is_some();
+        let moves = moves_partition(delta);
         for (snapshot, entry) in self.new_deletes().await? {
             let file = &entry.file;
             if entry.sequence_number <= self.start_sequence {
                 continue;
             }
             let hit = match (file.content, file.referenced_path()) {
-                (DataContentType::EqualityDeletes, _) if keeps_age => None,
+                (DataContentType::EqualityDeletes, _) if keeps_age && !moves => None,
+                (DataContentType::EqualityDeletes, _) if keeps_age => {
+                    self.hit_by_move(delta, file)?
+                }
                 (DataContentType::EqualityDeletes, _) => self.hit_by_scope(delta, file)?,
                 (_, Some(path)) => delta.removed_data.iter().find(|f| f.path == path),
                 (_, None) => {
@@ -297,6 +301,21 @@ impl<'a> History<'a> {
         let global = self.base.spec(delete.spec_id)?.is_unpartitioned();
         let key = delete.partition_key();
         Ok(delta.removed_data.iter().find(|f| global || f.partition == key))
+    }
+
+    /// A rewrite that moves rows to another spec takes them out of reach of equality deletes of
+    /// the old partition and into reach of those of the new one (CMT-4); global ones reach both.
+    fn hit_by_move<'d>(
+        &self,
+        delta: &'d Delta,
+        delete: &DataFile,
+    ) -> Result<Option<&'d RemovedFile>> {
+        if self.base.spec(delete.spec_id)?.is_unpartitioned() {
+            return Ok(None);
+        }
+        let key = delete.partition_key();
+        let enters = delta.added_data.iter().any(|f| f.partition_key() == key);
+        Ok(delta.removed_data.iter().find(|f| enters || f.partition == key))
     }
 
     async fn partitions_untouched(&self, partitions: &HashSet<PartitionKey>) -> Result<()> {
@@ -328,6 +347,12 @@ impl<'a> History<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether rows end up in a partition that none of them came from.
+fn moves_partition(delta: &Delta) -> bool {
+    let from: HashSet<&PartitionKey> = delta.removed_data.iter().map(|f| &f.partition).collect();
+    delta.added_data.iter().any(|f| !from.contains(&f.partition_key()))
 }
 
 fn conflict(what: &str, file: &DataFile, snapshot: SnapshotId) -> Error {

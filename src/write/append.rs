@@ -149,7 +149,7 @@ impl AppendWriter {
 }
 
 /// How data files of a table are written: bounds also for partition and sort columns.
-pub(super) fn data_options(table: &Table, spec: &PartitionSpec) -> Result<WriterOptions> {
+pub(crate) fn data_options(table: &Table, spec: &PartitionSpec) -> Result<WriterOptions> {
     let options = WriterOptions::from_properties(&table.properties(), table.schema())?;
     let sorted = table.metadata().default_sort_order().fields.iter().map(|f| f.source_id);
     let partitioned = spec.fields().iter().map(|f| f.source_id);
@@ -157,7 +157,7 @@ pub(super) fn data_options(table: &Table, spec: &PartitionSpec) -> Result<Writer
 }
 
 /// Refuses tables of format versions that we do not write.
-pub(super) fn writable(table: &Table) -> Result<()> {
+pub(crate) fn writable(table: &Table) -> Result<()> {
     use crate::spec::FormatVersion;
     match table.metadata().format_version() {
         FormatVersion::V2 => Ok(()),

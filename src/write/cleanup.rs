@@ -7,7 +7,7 @@ use crate::storage::Storage;
 /// Deletes files unless it is disarmed: by [`Cleanup::run`], or when dropped, on the runtime
 /// that is current then.
 #[derive(Debug)]
-pub(super) struct Cleanup {
+pub(crate) struct Cleanup {
     storage: Storage,
     paths: Paths,
 }
@@ -15,10 +15,10 @@ pub(super) struct Cleanup {
 /// Where those who open files note them, before anything can be there: what a lost answer or a
 /// cancelled call leaves behind is on the list too.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Paths(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Paths(Arc<Mutex<Vec<String>>>);
 
 impl Paths {
-    pub(super) fn note(&self, path: &str) {
+    pub(crate) fn note(&self, path: &str) {
         // A panic while the list was locked leaves the list as it was.
         let mut paths = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         paths.push(path.to_string());
@@ -31,22 +31,22 @@ impl Paths {
 }
 
 impl Cleanup {
-    pub(super) fn new(storage: Storage) -> Self {
+    pub(crate) fn new(storage: Storage) -> Self {
         Self { storage, paths: Paths::default() }
     }
 
     /// The list of files that are to go unless the work is handed over.
-    pub(super) fn paths(&self) -> Paths {
+    pub(crate) fn paths(&self) -> Paths {
         self.paths.clone()
     }
 
     /// The files are somebody else's now.
-    pub(super) fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         self.paths.take();
     }
 
     /// Deletes the files; those that cannot be deleted are orphans for `remove-orphans`.
-    pub(super) async fn run(self) {
+    pub(crate) async fn run(self) {
         delete_all(self.storage.clone(), self.paths.take()).await;
     }
 }

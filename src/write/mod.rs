@@ -17,4 +17,7 @@ mod transform;
 mod upsert;
 
 pub use append::{AppendOptions, AppendWriter};
+pub(crate) use append::{data_options, writable};
+pub(crate) use cleanup::Cleanup;
+pub(crate) use transform::transform;
 pub use upsert::{UpsertOptions, UpsertWriter};

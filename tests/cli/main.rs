@@ -1,6 +1,7 @@
 //! The binary as a person or a script runs it: what it prints, where, and how it exits.
 #![cfg(all(feature = "cli", feature = "sqlite"))]
 
+mod compact;
 mod faults;
 mod formats;
 #[cfg(unix)]

@@ -133,6 +133,26 @@ def evolved(t):
     t.delete("id in (7, 25, 35)")
 
 
+def compacted(t):
+    t.create(ORDERS, "--key", "region,id", "--partition", "region")
+    for seed in range(4):
+        t.upsert(orders(range(seed * 20, seed * 20 + 60), seed))
+    t.delete("score is null")
+    t.run("compact", t.name, "--min-input-files", "2")
+    t.upsert(orders(range(10), 9))
+    t.delete("id = 30")
+
+
+def compacted_and_moved(t):
+    t.create(ORDERS)
+    for seed in range(4):
+        t.append(orders(range(seed * 40, seed * 40 + 40), seed))
+    t.run("alter", t.name, "spec", "--add", "region")
+    t.delete("id in (3, 50)")
+    t.run("compact", t.name, "--min-input-files", "2", "--sort", "day desc,id")
+    t.append(orders(range(200, 240), 5))
+
+
 def real_flights(t):
     flights = os.path.join(ROOT, "testdata/flights/flights.parquet")
     t.run("create", t.name, "--like", flights, "--key", "time_hour,carrier,flight,origin",
@@ -177,7 +197,8 @@ def their_catalog(t):
 
 CASES = [(every_type, APPENDS), (partitioned_appends, APPENDS), (position_deletes, APPENDS),
          (equality_deletes, EQUALITY), (partitioned_upserts, EQUALITY), (key_of_two_columns, EQUALITY),
-         (evolved, EVOLVED), (real_flights, EQUALITY), (both_ways, APPENDS), (their_catalog, APPENDS)]
+         (evolved, EVOLVED), (compacted, EQUALITY),
+         (compacted_and_moved, APPENDS), (real_flights, EQUALITY), (both_ways, APPENDS), (their_catalog, APPENDS)]
 
 
 def check(binary, case, engines):

@@ -10,9 +10,9 @@ use crate::file::{ParquetFileWriter, WriterOptions, arrow_schema};
 use crate::spec::*;
 use crate::table::{At, Table, WriteResult};
 
-pub(super) type Row = (i64, Option<String>, Option<i32>);
+pub(crate) type Row = (i64, Option<String>, Option<i32>);
 
-pub(super) fn row(id: i64, name: &str, day: i32) -> Row {
+pub(crate) fn row(id: i64, name: &str, day: i32) -> Row {
     (id, Some(name.to_string()), Some(day))
 }
 
@@ -40,7 +40,7 @@ async fn write(
 }
 
 /// One data file of the rows, all of which are of the partition.
-pub(super) async fn file(table: &Table, rows: &[Row], partition: PartitionKey) -> WriteResult {
+pub(crate) async fn file(table: &Table, rows: &[Row], partition: PartitionKey) -> WriteResult {
     let schema = table.schema().clone();
     let batch = batch(&schema, rows);
     let file = write(table, schema, batch, DataContentType::Data, partition).await;
@@ -48,7 +48,7 @@ pub(super) async fn file(table: &Table, rows: &[Row], partition: PartitionKey) -
 }
 
 /// An equality delete of the ids.
-pub(super) async fn delete_ids(table: &Table, ids: &[i64], partition: PartitionKey) -> WriteResult {
+pub(crate) async fn delete_ids(table: &Table, ids: &[i64], partition: PartitionKey) -> WriteResult {
     let id = table.schema().field_by_id(1).unwrap().clone();
     let schema: SchemaRef = Arc::new(Schema::builder().with_fields([id]).build().unwrap());
     let ids = Arc::new(Int64Array::from(ids.to_vec()));
@@ -59,7 +59,7 @@ pub(super) async fn delete_ids(table: &Table, ids: &[i64], partition: PartitionK
 }
 
 /// The rows of a branch, sorted.
-pub(super) async fn rows_of(table: &Table, at: At) -> Vec<Row> {
+pub(crate) async fn rows_of(table: &Table, at: At) -> Vec<Row> {
     let batches = table.scan().at(at).to_batches().await.unwrap();
     let batches: Vec<RecordBatch> = batches.try_collect().await.unwrap();
     let mut rows = Vec::new();
@@ -76,18 +76,18 @@ pub(super) async fn rows_of(table: &Table, at: At) -> Vec<Row> {
     rows
 }
 
-pub(super) async fn ids(table: &Table) -> Vec<i64> {
+pub(crate) async fn ids(table: &Table) -> Vec<i64> {
     rows_of(table, At::Current).await.into_iter().map(|r| r.0).collect()
 }
 
 /// Every file in the folder of data and delete files.
-pub(super) async fn stored(table: &Table) -> usize {
+pub(crate) async fn stored(table: &Table) -> usize {
     let listing = table.storage().list(&table.data_location()).unwrap();
     listing.try_collect::<Vec<_>>().await.unwrap().len()
 }
 
 /// The live delete files of the current snapshot.
-pub(super) async fn delete_files(table: &Table) -> Vec<DataFile> {
+pub(crate) async fn delete_files(table: &Table) -> Vec<DataFile> {
     let mut found = Vec::new();
     let Some(head) = table.current_snapshot() else { return found };
     for manifest in table.manifests(head).await.unwrap().iter() {

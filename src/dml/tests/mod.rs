@@ -1,5 +1,5 @@
 //! Deletes and overwrites by filter on real files in memory.
 
 mod commits;
-mod fixture;
+pub(crate) mod fixture;
 mod model;

@@ -1,0 +1,77 @@
+//! What the maintenance commands share: a progress bar that Ctrl-C can stop, and the report.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use serde::Serialize;
+
+use super::failure::{Failure, Outcome};
+use super::session::{Interrupt, Session};
+use super::terminal::{OutputFormat, print_json, say};
+use crate::error::Error;
+use crate::maintenance::{Progress, Report, Unit};
+
+/// Draws progress on a terminal and stops the action on Ctrl-C.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    bar: ProgressBar,
+    interrupt: Interrupt,
+}
+
+impl Watcher {
+    /// Nothing is drawn before the action begins.
+    pub(super) fn new(session: &Session) -> Self {
+        let bar = ProgressBar::no_length().with_finish(ProgressFinish::AndClear);
+        Self { bar, interrupt: session.interrupt.clone() }
+    }
+}
+
+impl Progress for Watcher {
+    fn begin(&self, phase: &'static str, unit: Unit, total: Option<u64>) {
+        let template = match unit {
+            Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} ({bytes_per_sec}, {eta})",
+            Unit::Files => "{prefix} {wide_bar} {human_pos}/{human_len} files ({eta})",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        match total {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
+        self.bar.set_position(0);
+        self.bar.set_prefix(phase);
+        self.bar.enable_steady_tick(Duration::from_millis(120));
+    }
+
+    fn advance(&self, units: u64) {
+        self.bar.inc(units);
+    }
+
+    fn should_stop(&self) -> bool {
+        self.interrupt.is_asked()
+    }
+}
+
+/// Prints what an action did. What failed in part, or was stopped, is no success: the report comes
+/// first, then the reason for the exit code.
+pub(super) fn finish(
+    session: &Session,
+    shared: &Report,
+    whole: &(impl Serialize + std::fmt::Display),
+) -> Outcome {
+    match session.output {
+        OutputFormat::Json => {
+            print_json(&serde_json::to_value(whole).map_err(std::io::Error::from)?)?
+        }
+        OutputFormat::Table => say(whole.to_string()),
+    }
+    if shared.stopped {
+        return Err(Failure::Stopped);
+    }
+    let Some(first) = shared.failed.first() else { return Ok(()) };
+    let parts = shared.failed.len();
+    Err(Error::new(first.kind, format!("{parts} parts of the work failed, the others are done"))
+        .with_context("first", &first.error)
+        .into())
+}

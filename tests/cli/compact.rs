@@ -1,0 +1,83 @@
+//! `compact`: what it shows, what it does, how it exits.
+
+use std::time::Duration;
+
+use crate::support::{Desk, assert_fails};
+
+/// `t.t` in `files` small files, partitioned by name.
+fn in_small_files(files: u64) -> Desk {
+    let desk = Desk::new();
+    desk.file("s.json", r#"{"id": "long not null", "name": "string"}"#);
+    desk.ok(&["create", "t.t", "--schema", "s.json", "--partition", "name"]);
+    for n in 0..files {
+        let name = ["a", "b"][(n % 2) as usize];
+        desk.ok_with(&["append", "t.t", "-"], &format!("{{\"id\":{n},\"name\":\"{name}\"}}\n"));
+    }
+    desk
+}
+
+#[test]
+fn a_dry_run_shows_what_a_run_then_does() {
+    let desk = in_small_files(6);
+    let words = ["compact", "t.t", "--min-input-files", "3"];
+    let before = desk.files(".parquet").len();
+
+    let shown = desk.ok(&[&words[..], &["--dry-run"]].concat());
+    assert!(shown.contains("name=a") && shown.contains("too small"), "{shown}");
+    let plan = desk.json(&[&words[..], &["--dry-run"]].concat());
+    assert_eq!(plan["groups"].as_array().unwrap().len(), 2);
+    assert_eq!(desk.files(".parquet").len(), before, "a dry run writes nothing");
+
+    let report = desk.json(&words);
+    assert_eq!((&report["before"]["files"], &report["after"]["files"]), (&6.into(), &2.into()));
+    assert_eq!(report["groups"], plan["groups"].as_array().unwrap().len());
+    assert_eq!(desk.ids(), [0, 1, 2, 3, 4, 5]);
+    let again = desk.run(&words);
+    assert!(again.err.contains("0 files"), "{}", again.err);
+}
+
+#[test]
+fn a_filter_takes_whole_partitions_and_contradictions_are_refused() {
+    let desk = in_small_files(6);
+    let words =
+        |more: &[&'static str]| [&["compact", "t.t", "--min-input-files", "2"], more].concat();
+    assert_eq!(desk.json(&words(&["--where", "name = 'a'"]))["groups"], 1);
+    assert_fails(
+        &desk.run(&words(&["--where", "id = 1"])),
+        1,
+        &["not partitioned by `id`", "hint:"],
+    );
+    assert_fails(&desk.run(&words(&["--where", "nope = 1"])), 1, &["nope"]);
+    assert_fails(&desk.run(&words(&["--sort", "nope"])), 1, &["unknown sort column `nope`"]);
+    assert_fails(&desk.run(&words(&["--sorted"])), 1, &["no sort order", "hint:"]);
+    let sizes = desk.run(&words(&["--target-size", "1MB", "--min-size", "2MB"]));
+    assert_fails(&sizes, 1, &["contradict", "hint:"]);
+    assert_eq!(desk.run(&words(&["--target-size", "many"])).code, 2);
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_compaction_leaves_no_file_and_the_next_one_goes_on() {
+    let desk = in_small_files(2);
+    let rows: String = (10..200_000).map(|n| format!("{{\"id\":{n},\"name\":\"a\"}}\n")).collect();
+    desk.ok_with(&["append", "t.t", "-"], &rows);
+    let before = desk.files(".parquet").len();
+    let words = ["compact", "t.t", "--all", "--sort", "id", "--memory", "1KiB"];
+    let mut child = desk
+        .command(&words)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let asked = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(asked.unwrap().success());
+    let code = child.wait().unwrap().code();
+
+    // Whichever was quicker, the table is whole and nothing lies about.
+    assert!(matches!(code, Some(130 | 0)), "{code:?}");
+    let said = desk.run(&["compact", "t.t", "--all"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(desk.files(".parquet").len() >= before);
+    assert_eq!(desk.ids().len(), 199_992);
+}
