@@ -140,3 +140,43 @@ async fn an_upsert_that_misses_a_live_spec_is_refused() {
     assert_eq!(error.kind(), ErrorKind::ValidationFailed);
     evolved.row_delta(upsert(&[0, spec])).commit().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_rewrite_that_carries_deletes_over_is_marked_and_refuses_later_ones() {
+    let (_, table) = table().await;
+    let old = data("old", whole());
+    let planned = table.append(rows([old.clone()])).commit().await.unwrap();
+    let first = planned.table.row_delta(deletes([position("p2", &old)])).commit().await.unwrap();
+    let new = data("new", whole());
+    let carrying = |through| {
+        let removed = vec![gone(&old)];
+        let at = planned.snapshot_id;
+        let rewrite = planned.table.rewrite_files(removed, vec![new.clone()], at).unwrap();
+        rewrite.with_carried_deletes(vec![position("carried", &new)], through)
+    };
+    let error = carrying(planned.snapshot_id).commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed, "p2 came after what was carried over");
+
+    let done = carrying(first.snapshot_id).commit().await.unwrap();
+    let summary = done.snapshot.unwrap().summary().clone();
+    assert_eq!(summary.operation, Operation::Overwrite);
+    assert_eq!(summary.additional_properties["meltwater.logical-change"], "none");
+    assert_eq!(live(&table).await, [("carried".into(), 3), ("new".into(), 1), ("p2".into(), 2)]);
+}
+
+#[tokio::test]
+async fn a_rewrite_to_another_partition_meets_the_deletes_of_both() {
+    let (_, table) = partitioned().await;
+    let spec = table.metadata().default_partition_spec_id();
+    for (meanwhile, refused) in [(1, true), (2, true), (3, false)] {
+        let (_, table) = partitioned().await;
+        let old = data("old", day(spec, 1));
+        let planned = table.append(rows([old.clone()])).commit().await.unwrap();
+        let delete = deletes([equality("e", day(spec, meanwhile))]);
+        planned.table.row_delta(delete).commit().await.unwrap();
+        let moved = vec![data("new", day(spec, 2))];
+        let rewrite =
+            planned.table.rewrite_files(vec![gone(&old)], moved, planned.snapshot_id).unwrap();
+        assert_eq!(rewrite.commit().await.is_err(), refused, "a delete of day {meanwhile}");
+    }
+}

@@ -14,7 +14,7 @@ use arrow_ipc::writer::StreamWriter;
 
 use crate::error::{Error, ErrorKind, Result};
 
-const BUFFER_BYTES: usize = 256 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// A finished run; its file goes when it is dropped.
 #[derive(Debug)]
