@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use arrow::buffer::BooleanBuffer;
 use arrow::record_batch::RecordBatch;
+use futures::stream::BoxStream;
 use moka::future::Cache;
 use roaring::RoaringTreemap;
 
@@ -18,6 +19,7 @@ use super::columns::KeyColumns;
 use super::equality::{EqualityDeleteMap, HashPartition};
 use super::group::{Group, Loaded, Source};
 use super::index::{id_set, scope_key};
+use super::key_read::read_keys;
 use super::positions::read_positions;
 use super::{DeleteFile, DeleteFileIndex};
 use crate::error::{Error, Result};
@@ -191,6 +193,22 @@ impl DeleteLoader {
     pub fn key_columns(&self, deletes: &[DeleteFile]) -> Result<Vec<KeyColumns>> {
         let groups = self.by_group(deletes)?;
         groups.iter().map(|(key, _)| Ok(self.group(key)?.columns.clone())).collect()
+    }
+
+    /// The keys of one equality delete file, as they come.
+    ///
+    /// # Errors
+    /// As [`DeleteLoader::equality`].
+    pub async fn keys(
+        &self,
+        delete: &DeleteFile,
+    ) -> Result<(KeyColumns, BoxStream<'static, Result<RecordBatch>>)> {
+        let Source { storage, metadata, name_mapping } = &self.inner.source;
+        let columns = KeyColumns::resolve(&id_set(&delete.file), metadata)?;
+        let mapping = name_mapping.clone();
+        let keys = read_keys(storage, metadata, mapping, &columns, &delete.file).await;
+        let path = &delete.file.file_path;
+        Ok((columns, keys.map_err(|e| e.with_context("equality delete file", path))?))
     }
 
     /// One part of deletes that did not fit whole. Not kept: the caller asks it for as many data

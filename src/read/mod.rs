@@ -5,9 +5,13 @@
 //! decoded on all cores within the scan's memory budget; position deletes are one bitmap a
 //! data file, equality deletes one map a scope, probed a batch at a time.
 
+mod changes;
 mod columns;
 mod driver;
+mod key_filter;
+mod memory;
 mod oversized;
+mod probe;
 mod task;
 
 use std::sync::Arc;
@@ -22,6 +26,7 @@ use crate::error::Result;
 use crate::scan::{FileScanTask, PlannedScan, ScanContext, TableScan};
 use crate::spec::{DataContentType, Schema};
 
+pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit};
 pub use task::TaskReader;
 
 impl TableScan {

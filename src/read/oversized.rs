@@ -7,20 +7,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
 use futures::{StreamExt, TryStreamExt, stream};
 use roaring::RoaringTreemap;
 use tracing::debug;
 
+use super::probe::named_rows;
 use super::task::{Prepared, TaskReader, in_task};
-use crate::deletes::{
-    EqualityDeleteMap, HashPartition, OversizedDeletes, graft, identity_constants,
-};
+use crate::deletes::{EqualityDeleteMap, HashPartition, OversizedDeletes};
 use crate::error::{Error, Result};
-use crate::file::{self, FileRead, reserved};
 use crate::scan::FileScanTask;
-use crate::spec::{NestedField, PrimitiveType, Schema, Type};
 
 /// Finds the rows of `tasks` that die by their oversized deletes.
 pub(super) async fn resolve(reader: &Arc<TaskReader>, tasks: &mut [Prepared]) -> Result<()> {
@@ -85,30 +80,7 @@ async fn probe(
     task: &FileScanTask,
     map: &EqualityDeleteMap,
 ) -> Result<RoaringTreemap> {
-    let named = |e: Error| in_task(e, task);
-    let mut dead = RoaringTreemap::new();
-    if map.is_harmless_to(task.sequence_number) {
-        return Ok(dead);
-    }
-    let mut fields = map.columns().schema()?.as_struct().fields().to_vec();
-    let pos = NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
-    graft(&mut fields, &[Arc::new(pos)]);
-    let at = fields.len().saturating_sub(1);
-    let mut request = FileRead::new(
-        task.file.file_path.clone(),
-        Arc::new(Schema::builder().with_fields(fields).build()?),
-    );
-    request.file_size_in_bytes = Some(task.file.file_size_in_bytes);
-    request.constants = identity_constants(&task.file, reader.context.table.metadata())?;
-    request.name_mapping = reader.context.name_mapping.clone();
-    let mut keys = file::read(reader.context.table.storage(), request).await.map_err(named)?;
-    while let Some(batch) = keys.try_next().await.map_err(named)? {
-        let Some(alive) = map.alive(&batch, task.sequence_number)? else { continue };
-        let Some(positions) = batch.column(at).as_primitive_opt::<Int64Type>() else {
-            return Err(Error::internal("row positions are not long integers"));
-        };
-        let rows = (!&alive).set_indices().collect::<Vec<_>>();
-        dead.extend(rows.into_iter().filter_map(|r| positions.values().get(r)).map(|p| *p as u64));
-    }
-    Ok(dead)
+    let found =
+        named_rows(&reader.context, &task.file, task.sequence_number, &[map], |_, _| Ok(())).await;
+    found.map_err(|e| in_task(e, task))
 }

@@ -159,7 +159,7 @@ impl TaskReader {
         Ok(OpenTask { batches, positions })
     }
 
-    fn constants(&self, task: &FileScanTask) -> Result<HashMap<i32, Literal>> {
+    pub(super) fn constants(&self, task: &FileScanTask) -> Result<HashMap<i32, Literal>> {
         let mut constants = identity_constants(&task.file, self.context.table.metadata())
             .map_err(|e| in_task(e, task))?;
         constants.insert(reserved::SPEC_ID, Literal::int(task.file.spec_id));

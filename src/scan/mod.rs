@@ -5,6 +5,7 @@
 //! cannot hold matching files are not opened; a snapshot of a million files is never held as a
 //! list. Rules: `format-spec/reading.md`.
 
+mod changes;
 mod context;
 mod plan;
 mod projection;
@@ -14,6 +15,9 @@ use crate::error::Result;
 use crate::spec::Predicate;
 use crate::table::{At, Table};
 
+pub use changes::{
+    AddedFile, ChangeClass, ChangeUnit, ChangedFile, Grouping, Role, SnapshotChanges,
+};
 pub use context::ScanContext;
 pub use plan::PlannedScan;
 pub use task::FileScanTask;

@@ -278,7 +278,7 @@ impl ColumnStats for KeyStats<'_> {
     }
 }
 
-fn check_readable(file: &DataFile) -> Result<()> {
+pub(super) fn check_readable(file: &DataFile) -> Result<()> {
     let problem = match (file.content, file.file_format) {
         (DataContentType::PositionDeletes | DataContentType::EqualityDeletes, _) => {
             return Err(Error::corrupt("a data manifest lists a delete file")

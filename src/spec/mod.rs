@@ -9,6 +9,7 @@ mod ids;
 mod partition;
 mod properties;
 mod refs;
+mod stable_hash;
 mod value;
 
 pub use data_file::{DataFile, ManifestEntry, ManifestStatus};
@@ -17,6 +18,7 @@ pub use ids::{SequenceNumber, SnapshotId};
 pub use partition::{PartitionKey, partition_path, partition_types};
 pub use properties::{TableProperties, property};
 pub use refs::{MAIN_BRANCH, refs_of};
+pub use stable_hash::StableHasher;
 pub use value::{datum_from_bound, datum_of, datum_to_bound};
 
 pub use iceberg::expr::{

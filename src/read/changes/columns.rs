@@ -1,0 +1,182 @@
+//! The columns of changes: those of the result, and those that keys and filters need beside them.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatchOptions};
+use arrow::datatypes::{Field, Int64Type, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use super::{ChangeReadOptions, Emit};
+use crate::deletes::KeyColumns;
+use crate::error::{Error, Result};
+use crate::expr::Filter;
+use crate::file::{arrow_schema, reserved};
+use crate::read::columns::ReadColumns;
+use crate::scan::ScanContext;
+use crate::spec::{NestedField, PrimitiveType, Schema, Type};
+use crate::table::Table;
+
+/// The columns of a reader.
+#[derive(Debug)]
+pub(super) struct ChangeColumns {
+    /// Output columns with `_pos` among them.
+    pub context: ScanContext,
+    /// What the caller gets.
+    pub arrow: ArrowSchemaRef,
+    /// The key, when it is known without looking at a commit.
+    pub key: Option<KeyColumns>,
+    pub key_names: Vec<String>,
+    pub filter: Option<Filter>,
+    pub upserts: bool,
+    pos_at: usize,
+    /// `_pos` is only ours and is cut off.
+    pos_is_ours: bool,
+}
+
+impl ChangeColumns {
+    pub(super) fn new(table: &Table, options: &ChangeReadOptions) -> Result<Self> {
+        let mut scan = table.scan();
+        if let Some(names) = &options.select {
+            scan = scan.select(names.clone());
+        }
+        if let Some(filter) = &options.filter {
+            scan = scan.filter(filter.clone());
+        }
+        let mut context = scan.context()?;
+        if context.output.field_by_id(reserved::DELETED).is_some() {
+            return Err(Error::invalid("`_deleted` means nothing in a stream of changes")
+                .with_hint("select `_change_type` columns through the stream instead"));
+        }
+        let key = key_columns(&context, options)?;
+        let key_names = match &key {
+            Some(key) => key.iter().map(|c| name_of(&context.schema, c.field_id)).collect(),
+            None => Vec::new(),
+        };
+        let upserts = options.emit == Emit::Upserts;
+        let mut arrow = context.arrow.clone();
+        if upserts {
+            let ids = key.as_ref().map(KeyColumns::ids).ok_or_else(no_key)?;
+            for (id, name) in ids.iter().zip(&key_names) {
+                if context.output.field_by_id(*id).is_none() {
+                    return Err(Error::invalid(format!("upserts need the key column `{name}`"))
+                        .with_hint("add it to the selected columns"));
+                }
+            }
+            arrow = nullable_beside(&context.output, &arrow, &ids)?;
+        }
+        let (pos_at, pos_is_ours) = add_pos(&mut context)?;
+        let filter = context.filter.as_deref().map(Filter::new);
+        Ok(Self { context, arrow, key, key_names, filter, upserts, pos_at, pos_is_ours })
+    }
+
+    /// What to read for rows whose key is `key`.
+    pub(super) fn to_read(&self, key: Option<&KeyColumns>) -> Result<ReadColumns> {
+        let ids = self.filter.as_ref().map(Filter::field_ids).unwrap_or_default();
+        let ScanContext { output, arrow, schema, .. } = &self.context;
+        ReadColumns::new(output, arrow, schema, &ids, key.map_or(&[][..], std::slice::from_ref))
+    }
+
+    /// The physical rows of a batch with the columns of [`ChangeColumns::context`].
+    pub(super) fn positions(&self, batch: &RecordBatch) -> Result<Vec<u64>> {
+        let column = batch.columns().get(self.pos_at);
+        let values = column.and_then(|c| c.as_primitive_opt::<Int64Type>());
+        let values = values.ok_or_else(|| Error::internal("row positions are missing"))?;
+        Ok(values.values().iter().map(|v| *v as u64).collect())
+    }
+
+    /// Cuts a batch down to what the caller gets.
+    pub(super) fn finish(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let mut columns = batch.columns().to_vec();
+        if self.pos_is_ours {
+            columns.truncate(self.pos_at);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.arrow.clone(), columns, &options)?)
+    }
+
+    /// The same for deleted rows of upserts: everything but the key becomes null.
+    pub(super) fn finish_keys(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let whole = self.finish(batch)?;
+        let key = self.key.as_ref().map(KeyColumns::ids).unwrap_or_default();
+        let fields = self.context.output.as_struct().fields();
+        let columns = whole.columns().iter().zip(fields).map(|(column, field)| {
+            if holds(field, &key) {
+                column.clone()
+            } else {
+                arrow::array::new_null_array(column.data_type(), column.len())
+            }
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.arrow.clone(), columns.collect(), &options)?)
+    }
+}
+
+fn no_key() -> Error {
+    Error::invalid("upserts need a key, and the table has no identifier fields")
+        .with_hint("name the key columns, or follow `appends` or `changes`")
+}
+
+/// The key that options or schema name.
+fn key_columns(context: &ScanContext, options: &ChangeReadOptions) -> Result<Option<KeyColumns>> {
+    let schema = &context.schema;
+    let ids: Vec<i32> = match &options.key {
+        Some(names) => {
+            let id = |name: &String| {
+                schema.field_id_by_name(name).ok_or_else(|| {
+                    Error::invalid(format!("the key column `{name}` is not in the table"))
+                })
+            };
+            names.iter().map(id).collect::<Result<_>>()?
+        }
+        None => schema.identifier_field_ids().collect(),
+    };
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    KeyColumns::resolve(&ids, context.table.metadata()).map(Some).map_err(|e| {
+        Error::invalid("a key column must be of a primitive type, inside structs at most")
+            .with_source(e)
+    })
+}
+
+fn name_of(schema: &Schema, id: i32) -> String {
+    schema.name_by_field_id(id).unwrap_or_default().to_string()
+}
+
+/// True when the field, or one inside it, is among `ids`.
+fn holds(field: &NestedField, ids: &[i32]) -> bool {
+    let inside = |field_type: &Type| match field_type {
+        Type::Struct(inner) => inner.fields().iter().any(|f| holds(f, ids)),
+        _ => false,
+    };
+    ids.contains(&field.id) || inside(&field.field_type)
+}
+
+/// Deletes of upserts have nothing but the key.
+fn nullable_beside(output: &Schema, arrow: &ArrowSchemaRef, key: &[i32]) -> Result<ArrowSchemaRef> {
+    let fields = arrow.fields().iter().zip(output.as_struct().fields()).map(|(field, of)| {
+        if holds(of, key) {
+            field.clone()
+        } else {
+            Arc::new(Field::clone(field).with_nullable(true))
+        }
+    });
+    let schema =
+        ArrowSchema::new_with_metadata(fields.collect::<Vec<_>>(), arrow.metadata().clone());
+    Ok(Arc::new(schema))
+}
+
+/// Puts `_pos` behind the output columns unless it is there.
+fn add_pos(context: &mut ScanContext) -> Result<(usize, bool)> {
+    let fields = context.output.as_struct().fields();
+    if let Some(at) = fields.iter().position(|f| f.id == reserved::POS) {
+        return Ok((at, false));
+    }
+    let at = fields.len();
+    let pos = NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
+    let fields = fields.iter().cloned().chain([Arc::new(pos)]);
+    let schema = Schema::builder().with_schema_id(context.output.schema_id()).with_fields(fields);
+    context.output = Arc::new(schema.build()?);
+    context.arrow = arrow_schema(&context.output)?;
+    Ok((at, true))
+}

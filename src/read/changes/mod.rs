@@ -1,0 +1,140 @@
+//! Changes to rows: what a snapshot did, as inserts, updates with their pre-images, and deletes.
+//!
+//! In: the changes of a snapshot as `scan` plans them. Out: [`ChangeRows`], in an order that
+//! depends on the snapshot alone (CHG-5). `live(f, parent) \ live(f, snapshot)` are deletions,
+//! `live(f, snapshot) \ live(f, parent)` are insertions (CHG-4): [`resolve`] finds both as
+//! bitmaps, [`pairing`] cancels rows that were only carried over and pairs updates by key,
+//! [`emit`] reads the rows and puts them in order.
+
+mod columns;
+mod emit;
+mod files;
+mod hash;
+mod kinds;
+mod pairing;
+mod resolve;
+mod sources;
+mod unit;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef as ArrowSchemaRef;
+use futures::stream::BoxStream;
+
+use crate::error::{Error, Result};
+use crate::scan::{FileScanTask, SnapshotChanges};
+use crate::spec::Predicate;
+use crate::table::Table;
+
+use columns::ChangeColumns;
+pub use kinds::{ChangeKind, ChangeRows, Emit};
+use resolve::Resolver;
+
+use super::TaskReader;
+
+/// What to read of changes.
+#[derive(Debug, Clone)]
+pub struct ChangeReadOptions {
+    /// Which changes, and with what beside them.
+    pub emit: Emit,
+    /// The columns of the rows, as in [`crate::scan::TableScan::select`]; `None` for all.
+    pub select: Option<Vec<String>>,
+    /// Only changes of rows that pass; an update that enters or leaves the filter becomes an
+    /// insert or a delete (CHG-8).
+    pub filter: Option<Predicate>,
+    /// The columns that tell rows apart; `None` for the identifier fields, and without those for
+    /// the columns of a commit's equality deletes.
+    pub key: Option<Vec<String>>,
+    /// Bytes that the reader may hold (default: 256 MiB): a quarter for deletes, a quarter for
+    /// what it knows of files, a quarter for pairing, the rest for rows on their way.
+    pub memory_budget: u64,
+    /// Files that are looked at side by side (default: one a core).
+    pub parallelism: usize,
+}
+
+impl Default for ChangeReadOptions {
+    fn default() -> Self {
+        Self {
+            emit: Emit::Changes,
+            select: None,
+            filter: None,
+            key: None,
+            memory_budget: 256 * 1024 * 1024,
+            parallelism: std::thread::available_parallelism().map_or(2, |n| n.get()),
+        }
+    }
+}
+
+/// Reads changes, and remembers what it learned about files from one snapshot to the next.
+///
+/// It may be asked for the units of a table in any order; it is fast when units of one partition
+/// come in the order of their snapshots, which is how one lane of a stream asks.
+#[derive(Debug)]
+pub struct ChangeReader {
+    options: ChangeReadOptions,
+    columns: ChangeColumns,
+    tasks: Arc<TaskReader>,
+    resolver: Arc<Resolver>,
+}
+
+impl ChangeReader {
+    /// A reader that gives rows in the table's schema of this moment.
+    ///
+    /// # Errors
+    /// `InvalidInput` for columns that the table lacks, for a key that cannot be one, and for
+    /// `Upserts` without a key or with a selection that leaves it out.
+    pub fn new(table: &Table, options: ChangeReadOptions) -> Result<Self> {
+        let columns = ChangeColumns::new(table, &options)?;
+        let scan = table.scan().memory_budget(options.memory_budget / 2);
+        let scan = scan.parallelism(options.parallelism.max(1));
+        let tasks = Arc::new(TaskReader::new(&scan, columns.context.clone(), None)?);
+        let resolver = Arc::new(Resolver::new(&columns.context, &options));
+        Ok(Self { options, columns, tasks, resolver })
+    }
+
+    /// The columns of all [`ChangeRows::records`].
+    pub fn arrow_schema(&self) -> &ArrowSchemaRef {
+        &self.columns.arrow
+    }
+
+    /// The names of the key columns, when they are known before anything is read.
+    pub fn key(&self) -> &[String] {
+        &self.columns.key_names
+    }
+
+    /// The rows of an added file, from the physical row `from` on; ordinals are physical rows.
+    ///
+    /// # Errors
+    /// In the stream: as [`crate::scan::TableScan::to_batches`].
+    pub fn read_file(
+        self: &Arc<Self>,
+        task: FileScanTask,
+        from: u64,
+    ) -> BoxStream<'static, Result<ChangeRows>> {
+        files::read(self.clone(), task, from)
+    }
+
+    /// The changes of one unit, from the ordinal `from` on. Ordinals count the unit's changes
+    /// before filter and projection; the two images of an update count one each.
+    ///
+    /// * Order (CHG-5): deletions without a partner, then insertions, each behind its pre-image
+    ///   if it updates a key; both by manifest, entry and row. The two images of an update are
+    ///   in one batch.
+    /// * Memory: the options' budget, whatever the unit's size.
+    ///
+    /// # Errors
+    /// In the stream: as [`crate::scan::TableScan::to_batches`]; `InvalidInput` for `Appends`,
+    /// which cannot show a unit that removes rows.
+    pub fn read_unit(
+        self: &Arc<Self>,
+        changes: Arc<SnapshotChanges>,
+        unit: usize,
+        from: u64,
+    ) -> BoxStream<'static, Result<ChangeRows>> {
+        unit::read(self.clone(), changes, unit, from)
+    }
+}
+
+fn broke_off(error: tokio::task::JoinError) -> Error {
+    Error::internal("reading changes broke off").with_source(error)
+}

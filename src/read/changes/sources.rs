@@ -1,0 +1,217 @@
+//! The rows that a unit deletes and inserts, and how to read them.
+
+use std::sync::Arc;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use roaring::RoaringTreemap;
+
+use super::ChangeReader;
+use super::hash::{key_hashes, row_hashes};
+use super::resolve::ResolvedFile;
+use crate::deletes::{DeleteFile, KeyColumns};
+use crate::error::Result;
+use crate::file::{self, FileRead, reserved};
+use crate::read::columns::ReadColumns;
+use crate::read::task::in_task;
+use crate::scan::{FileScanTask, Role};
+use crate::spec::{
+    DataFile, NestedField, NestedFieldRef, PrimitiveType, Schema, SchemaRef, SequenceNumber,
+    SnapshotId, StructType, Type,
+};
+
+use arrow::record_batch::RecordBatch;
+
+/// Rows of one file that share a fate.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub file: Arc<DataFile>,
+    pub rows: RoaringTreemap,
+    pub kind: SourceKind,
+    pub sequence_number: SequenceNumber,
+}
+
+/// What the rows of a source are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceKind {
+    /// Rows of a data file that came or went as a whole: they may have been carried over.
+    Moved,
+    /// Single rows of a data file that stayed.
+    Picked,
+    /// The keys of an equality delete file.
+    Keys,
+}
+
+impl Source {
+    /// The rows of a file that went.
+    pub(super) fn gone(file: &ResolvedFile) -> Option<Self> {
+        Self::of(file, &file.gone)
+    }
+
+    /// The rows of a file that came.
+    pub(super) fn come(file: &ResolvedFile) -> Option<Self> {
+        Self::of(file, &file.come)
+    }
+
+    fn of(file: &ResolvedFile, rows: &RoaringTreemap) -> Option<Self> {
+        let kind = if file.role == Role::Touched { SourceKind::Picked } else { SourceKind::Moved };
+        (!rows.is_empty()).then(|| Self {
+            file: file.file.clone(),
+            rows: rows.clone(),
+            kind,
+            sequence_number: file.sequence_number,
+        })
+    }
+
+    /// All keys of an equality delete file.
+    pub(super) fn keys(delete: &DeleteFile) -> Self {
+        let mut rows = RoaringTreemap::new();
+        rows.insert_range(0..delete.file.record_count);
+        Self {
+            file: delete.file.clone(),
+            rows,
+            kind: SourceKind::Keys,
+            sequence_number: delete.sequence_number,
+        }
+    }
+
+    /// How many rows it has.
+    pub(super) fn len(&self) -> u64 {
+        self.rows.len()
+    }
+
+    /// The same without some rows.
+    pub(super) fn without(&self, rows: &RoaringTreemap) -> Self {
+        Self { rows: &self.rows - rows, ..self.clone() }
+    }
+}
+
+/// Reads the sources of one unit.
+#[derive(Debug, Clone)]
+pub(super) struct SourceReader {
+    pub reader: Arc<ChangeReader>,
+    pub key: Option<KeyColumns>,
+    snapshot: SnapshotId,
+    columns: Arc<ReadColumns>,
+}
+
+/// What equality of rows means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compare {
+    Keys,
+    WholeRows,
+}
+
+impl SourceReader {
+    pub(super) fn new(
+        reader: Arc<ChangeReader>,
+        key: Option<KeyColumns>,
+        snapshot: SnapshotId,
+    ) -> Result<Self> {
+        let columns = Arc::new(reader.columns.to_read(key.as_ref())?);
+        Ok(Self { reader, key, snapshot, columns })
+    }
+
+    /// The rows of a source with all columns that output, filter and key need.
+    pub(super) async fn rows(
+        &self,
+        source: &Source,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        match source.kind {
+            SourceKind::Keys => {
+                let output = &self.reader.columns.context.output;
+                self.open(source, Arc::new(all_optional(output)?)).await
+            }
+            _ => self.open(source, self.columns.read.clone()).await,
+        }
+    }
+
+    /// Cuts what [`SourceReader::rows`] read down to the output columns.
+    pub(super) fn output(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.columns.finish(batch, None)
+    }
+
+    /// The rows of a source as positions and hashes.
+    pub(super) async fn hashes(
+        &self,
+        source: &Source,
+        compare: Compare,
+    ) -> Result<BoxStream<'static, Result<(Vec<u64>, Vec<u128>)>>> {
+        let key = self.key.clone();
+        let schema = match (compare, &key) {
+            (Compare::Keys, Some(key)) => key.schema()?,
+            _ => self.reader.columns.context.schema.clone(),
+        };
+        let pos_at = schema.as_struct().fields().len();
+        let batches = self.open(source, Arc::new(with_pos(&schema)?)).await?;
+        let hashed = batches.and_then(move |batch| {
+            let hashes = match (compare, &key) {
+                (Compare::Keys, Some(key)) => key_hashes(key, &batch),
+                _ => row_hashes(&batch, pos_at),
+            };
+            let positions = positions_at(&batch, pos_at);
+            std::future::ready(hashes.and_then(|hashes| Ok((positions?, hashes))))
+        });
+        Ok(hashed.boxed())
+    }
+
+    async fn open(
+        &self,
+        source: &Source,
+        schema: SchemaRef,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let task = FileScanTask {
+            file: source.file.clone(),
+            sequence_number: source.sequence_number,
+            deletes: Vec::new(),
+            residual: None,
+            snapshot_id: self.snapshot,
+        };
+        let context = &self.reader.columns.context;
+        let mut request = FileRead::new(source.file.file_path.clone(), schema);
+        request.file_size_in_bytes = Some(source.file.file_size_in_bytes);
+        request.constants = self.reader.tasks.constants(&task)?;
+        request.name_mapping = context.name_mapping.clone();
+        if source.len() < source.file.record_count {
+            let mut unwanted = RoaringTreemap::new();
+            unwanted.insert_range(0..source.file.record_count);
+            unwanted -= &source.rows;
+            request.deleted = Some(Arc::new(unwanted));
+        }
+        let batches = file::read(context.table.storage(), request).await;
+        let batches = batches.map_err(|e| in_task(e, &task))?;
+        Ok(batches.map_err(move |e| in_task(e, &task)).boxed())
+    }
+}
+
+fn positions_at(batch: &RecordBatch, at: usize) -> Result<Vec<u64>> {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int64Type;
+    let column = batch.columns().get(at).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let column = column.ok_or_else(|| crate::Error::internal("row positions are missing"))?;
+    Ok(column.values().iter().map(|v| *v as u64).collect())
+}
+
+fn with_pos(schema: &Schema) -> Result<Schema> {
+    let pos = NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
+    let fields = schema.as_struct().fields().iter().cloned().chain([Arc::new(pos)]);
+    Ok(Schema::builder().with_fields(fields).build()?)
+}
+
+/// The same columns, none of them required: for files that hold only some of them.
+fn all_optional(schema: &Schema) -> Result<Schema> {
+    fn optional(field: &NestedFieldRef) -> NestedFieldRef {
+        if field.id == reserved::POS {
+            return field.clone();
+        }
+        let mut field = field.as_ref().clone();
+        field.required = false;
+        if let Type::Struct(inner) = &*field.field_type {
+            let children = inner.fields().iter().map(optional).collect();
+            field.field_type = Box::new(Type::Struct(StructType::new(children)));
+        }
+        Arc::new(field)
+    }
+    let fields = schema.as_struct().fields().iter().map(optional);
+    Ok(Schema::builder().with_fields(fields).build()?)
+}

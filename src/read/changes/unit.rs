@@ -1,0 +1,216 @@
+//! The changes of one unit: resolve, cancel what was carried over, pair, hand out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::emit::Emitter;
+use super::pairing::{Matched, Pairing, Rule};
+use super::resolve::ResolvedFile;
+use super::sources::{Compare, Source, SourceKind, SourceReader};
+use super::{ChangeReader, ChangeRows, Emit};
+use crate::deletes::{DeleteFile, KeyColumns};
+use crate::error::{Error, Result};
+use crate::scan::{ChangeUnit, ChangedFile, Role, SnapshotChanges};
+use crate::spec::{DataContentType, SnapshotId};
+
+/// Batches that wait for the caller.
+const AHEAD: usize = 2;
+
+/// Reads one unit. The work stops when the stream is dropped.
+pub(super) fn read(
+    reader: Arc<ChangeReader>,
+    changes: Arc<SnapshotChanges>,
+    unit: usize,
+    from: u64,
+) -> BoxStream<'static, Result<ChangeRows>> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let mut work = JoinSet::new();
+    work.spawn(async move {
+        let snapshot = changes.snapshot().snapshot_id();
+        if let Err(error) = produce(reader, changes, unit, from, &sender).await {
+            let named = error.context().any(|(key, _)| key == "snapshot");
+            let error = if named { error } else { error.with_context("snapshot", snapshot) };
+            let _ = sender.send(Err(error)).await;
+        }
+    });
+    stream::try_unfold((receiver, work), |(mut receiver, mut work)| async move {
+        match receiver.recv().await {
+            Some(rows) => Ok(Some((rows?, (receiver, work)))),
+            None => match work.join_next().await {
+                Some(Err(e)) => Err(super::broke_off(e)),
+                _ => Ok(None),
+            },
+        }
+    })
+    .boxed()
+}
+
+async fn produce(
+    reader: Arc<ChangeReader>,
+    changes: Arc<SnapshotChanges>,
+    unit: usize,
+    from: u64,
+    sender: &mpsc::Sender<Result<ChangeRows>>,
+) -> Result<()> {
+    if reader.options.emit == Emit::Appends {
+        return Err(Error::invalid("the snapshot removes rows, which `appends` cannot show")
+            .with_hint("follow `upserts` or `changes`"));
+    }
+    let Some(unit) = changes.units().get(unit) else {
+        return Err(Error::internal("a snapshot has no such change unit"));
+    };
+    let files = changes.files_of(unit).await?;
+    let key = unit_key(&reader, &files)?;
+    let (files, keys) = match &key {
+        Some(key) if reader.columns.upserts => known_by_key(unit, files, key),
+        _ => (files, Vec::new()),
+    };
+    let resolved = reader.resolver.resolve(&changes, files).await?;
+    let snapshot = SnapshotId(changes.snapshot().snapshot_id());
+    let sources = SourceReader::new(reader.clone(), key, snapshot)?;
+    let unit = UnitRows::of(&resolved, &keys);
+    unit.hand_out(&sources, from, sender).await?;
+    reader.resolver.remember(&changes, &resolved)
+}
+
+/// The key: the reader's, else the one set of columns that the unit's equality deletes compare.
+fn unit_key(reader: &ChangeReader, files: &[ChangedFile]) -> Result<Option<KeyColumns>> {
+    if let Some(key) = &reader.columns.key {
+        return Ok(Some(key.clone()));
+    }
+    let equality = files.iter().flat_map(|f| &f.added).filter(|d| is_equality(d));
+    let mut sets: Vec<Vec<i32>> = equality.map(ids).collect();
+    sets.sort();
+    sets.dedup();
+    match sets.as_slice() {
+        [one] => KeyColumns::resolve(one, reader.columns.context.table.metadata()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn is_equality(delete: &DeleteFile) -> bool {
+    delete.file.content == DataContentType::EqualityDeletes
+}
+
+fn ids(delete: &DeleteFile) -> Vec<i32> {
+    let mut ids = delete.file.equality_ids.clone().unwrap_or_default();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// For upserts: files that are only touched by equality deletes over the key need no look at
+/// their rows, the delete files name the keys (CHG-7). Returns the other files, and those deletes.
+fn known_by_key(
+    unit: &ChangeUnit,
+    files: Vec<ChangedFile>,
+    key: &KeyColumns,
+) -> (Vec<ChangedFile>, Vec<DeleteFile>) {
+    let is_ours = |delete: &DeleteFile| {
+        let in_scope = unit.partition().is_none_or(|p| *p == delete.file.partition_key());
+        is_equality(delete) && ids(delete) == key.ids() && in_scope
+    };
+    let mut deletes: BTreeMap<String, DeleteFile> = BTreeMap::new();
+    let mut left = Vec::new();
+    for file in files {
+        let by_key =
+            file.role == Role::Touched && file.removed.is_empty() && file.added.iter().all(is_ours);
+        if by_key {
+            let named = file.added.into_iter().map(|d| (d.file.file_path.clone(), d));
+            deletes.extend(named);
+        } else {
+            left.push(file);
+        }
+    }
+    (left, deletes.into_values().collect())
+}
+
+/// The rows that a unit deletes and inserts, each in order.
+struct UnitRows {
+    deletions: Vec<Source>,
+    insertions: Vec<Source>,
+}
+
+impl UnitRows {
+    fn of(files: &[ResolvedFile], keys: &[DeleteFile]) -> Self {
+        let gone = files.iter().filter_map(Source::gone);
+        Self {
+            deletions: keys.iter().map(Source::keys).chain(gone).collect(),
+            insertions: files.iter().filter_map(Source::come).collect(),
+        }
+    }
+
+    async fn hand_out(
+        mut self,
+        reader: &SourceReader,
+        from: u64,
+        sender: &mpsc::Sender<Result<ChangeRows>>,
+    ) -> Result<()> {
+        let budget = reader.reader.options.memory_budget / 4;
+        self.cancel_carried_over(reader, budget).await?;
+        let upserts = reader.reader.columns.upserts;
+        let pairing = Pairing {
+            reader,
+            deletions: &self.deletions,
+            insertions: &self.insertions,
+            compare: Compare::Keys,
+            rule: if upserts { Rule::Any } else { Rule::Each },
+            budget,
+        };
+        let pairs_up = reader.key.is_some() && !self.deletions.is_empty();
+        let matched = if pairs_up && (upserts || !self.insertions.is_empty()) {
+            pairing.run().await?
+        } else {
+            Matched::unpaired(&self.deletions, &self.insertions)
+        };
+        let mut emitter = Emitter { reader, sender, from, budget: budget / 2, next: 0 };
+        emitter.deletions(&self.deletions, &matched).await?;
+        let pairing = (!upserts).then_some(&pairing);
+        emitter.insertions(&self.deletions, &self.insertions, &matched, pairing).await
+    }
+
+    /// Rows that went with one file and came with another are no change (CHG-9).
+    async fn cancel_carried_over(&mut self, reader: &SourceReader, budget: u64) -> Result<()> {
+        let moved = |sources: &[Source]| -> Vec<Source> {
+            sources.iter().filter(|s| s.kind == SourceKind::Moved).cloned().collect()
+        };
+        let (deletions, insertions) = (moved(&self.deletions), moved(&self.insertions));
+        if deletions.is_empty() || insertions.is_empty() {
+            return Ok(());
+        }
+        let pairing = Pairing {
+            reader,
+            deletions: &deletions,
+            insertions: &insertions,
+            compare: Compare::WholeRows,
+            rule: Rule::Each,
+            budget,
+        };
+        let matched = pairing.run().await?;
+        let without = |all: &mut Vec<Source>, rows: &[roaring::RoaringTreemap]| {
+            let mut rows = rows.iter();
+            for source in all.iter_mut().filter(|s| s.kind == SourceKind::Moved) {
+                if let Some(carried) = rows.next() {
+                    *source = source.without(carried);
+                }
+            }
+            all.retain(|source| source.len() > 0);
+        };
+        without(&mut self.deletions, &matched.deletions);
+        without(&mut self.insertions, &matched.insertions);
+        Ok(())
+    }
+}
+
+impl Matched {
+    /// Nothing has a counterpart.
+    fn unpaired(deletions: &[Source], insertions: &[Source]) -> Self {
+        let none = |sources: &[Source]| vec![roaring::RoaringTreemap::new(); sources.len()];
+        Self { deletions: none(deletions), insertions: none(insertions), pairs: Some(Vec::new()) }
+    }
+}
