@@ -97,5 +97,5 @@ mod tests {
         );
     }
 
-    const PINNED: u64 = 0;
+    const PINNED: u64 = 6_313_312_934_170_114_796;
 }

@@ -270,6 +270,24 @@ pub async fn commit_like_others(
     content: ManifestContentType,
     files: Vec<DataFile>,
 ) -> Table {
+    let kept = match table.current_snapshot() {
+        Some(head) => table.manifests(head).await.unwrap().as_ref().clone(),
+        None => Vec::new(),
+    };
+    commit_unchecked(table, content, files, kept).await
+}
+
+/// Makes a snapshot of these files only, without a word about those that were there.
+pub async fn replace_like_others(table: &Table, files: Vec<DataFile>) -> Table {
+    commit_unchecked(table, ManifestContentType::Data, files, Vec::new()).await
+}
+
+async fn commit_unchecked(
+    table: &Table,
+    content: ManifestContentType,
+    files: Vec<DataFile>,
+    mut manifests: Vec<ManifestFile>,
+) -> Table {
     let head = table.current_snapshot().cloned();
     let sequence = table.metadata().last_sequence_number() + 1;
     let id = head.as_ref().map_or(7, |h| h.snapshot_id() + 1);
@@ -288,10 +306,6 @@ pub async fn commit_like_others(
     let manifest = format!("memory:///t/metadata/{id}-m0.avro");
     let (bytes, manifest_file) = writer.finish(&manifest).unwrap();
     table.storage().write(&manifest, bytes).await.unwrap();
-    let mut manifests = match &head {
-        Some(head) => table.manifests(head).await.unwrap().as_ref().clone(),
-        None => Vec::new(),
-    };
     manifests.push(manifest_file);
     let parent = head.as_ref().map(|h| SnapshotId(h.snapshot_id()));
     let number = SequenceNumber(sequence);

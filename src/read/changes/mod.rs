@@ -14,6 +14,8 @@ mod kinds;
 mod pairing;
 mod resolve;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod unit;
 
 use std::sync::Arc;

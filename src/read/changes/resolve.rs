@@ -112,6 +112,13 @@ impl Resolver {
         Ok(())
     }
 
+    /// Forgets the dead rows of files that were touched without a look at their rows.
+    pub(super) fn forget(&self, files: &[ChangedFile]) -> Result<()> {
+        let mut state = self.state()?;
+        files.iter().for_each(|changed| state.files.forget(&changed.file.file_path));
+        Ok(())
+    }
+
     async fn resolve_one(
         &self,
         changes: &SnapshotChanges,

@@ -67,7 +67,11 @@ async fn produce(
     let files = changes.files_of(unit).await?;
     let key = unit_key(&reader, &files)?;
     let (files, keys) = match &key {
-        Some(key) if reader.columns.upserts => known_by_key(unit, files, key),
+        Some(key) if reader.columns.upserts => {
+            let (files, passed, keys) = known_by_key(unit, files, key);
+            reader.resolver.forget(&passed)?;
+            (files, keys)
+        }
         _ => (files, Vec::new()),
     };
     let resolved = reader.resolver.resolve(&changes, files).await?;
@@ -105,29 +109,23 @@ fn ids(delete: &DeleteFile) -> Vec<i32> {
 }
 
 /// For upserts: files that are only touched by equality deletes over the key need no look at
-/// their rows, the delete files name the keys (CHG-7). Returns the other files, and those deletes.
+/// their rows, the delete files name the keys (CHG-7). Returns the files to look at, the others,
+/// and those deletes.
 fn known_by_key(
     unit: &ChangeUnit,
     files: Vec<ChangedFile>,
     key: &KeyColumns,
-) -> (Vec<ChangedFile>, Vec<DeleteFile>) {
+) -> (Vec<ChangedFile>, Vec<ChangedFile>, Vec<DeleteFile>) {
     let is_ours = |delete: &DeleteFile| {
         let in_scope = unit.partition().is_none_or(|p| *p == delete.file.partition_key());
         is_equality(delete) && ids(delete) == key.ids() && in_scope
     };
-    let mut deletes: BTreeMap<String, DeleteFile> = BTreeMap::new();
-    let mut left = Vec::new();
-    for file in files {
-        let by_key =
-            file.role == Role::Touched && file.removed.is_empty() && file.added.iter().all(is_ours);
-        if by_key {
-            let named = file.added.into_iter().map(|d| (d.file.file_path.clone(), d));
-            deletes.extend(named);
-        } else {
-            left.push(file);
-        }
-    }
-    (left, deletes.into_values().collect())
+    let (passed, left): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| {
+        file.role == Role::Touched && file.removed.is_empty() && file.added.iter().all(is_ours)
+    });
+    let named = passed.iter().flat_map(|f| &f.added).map(|d| (d.file.file_path.clone(), d.clone()));
+    let deletes: BTreeMap<String, DeleteFile> = named.collect();
+    (left, passed, deletes.into_values().collect())
 }
 
 /// The rows that a unit deletes and inserts, each in order.

@@ -6,6 +6,8 @@
 
 mod diff;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

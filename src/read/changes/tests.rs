@@ -1,0 +1,273 @@
+//! Changes of single snapshots, one behaviour a test.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::Int64Type;
+use futures::TryStreamExt;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::kit;
+use crate::scan::{ChangeClass, Grouping};
+use crate::spec::*;
+use crate::table::WriteResult;
+
+type Seen = (ChangeKind, i64, Option<String>);
+
+/// `id long, name string`; the key is named by the readers.
+fn table() -> Table {
+    kit::table(vec![
+        kit::optional(1, "id", PrimitiveType::Long),
+        kit::optional(2, "name", PrimitiveType::String),
+    ])
+}
+
+fn rows(rows: &[(i64, &str)]) -> arrow::record_batch::RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1)));
+    kit::batch(vec![("id", 1, ids), ("name", 2, names)])
+}
+
+async fn keys(table: &Table, name: &str, ids: Vec<i64>) -> DataFile {
+    let ids: ArrayRef = Arc::new(Int64Array::from(ids));
+    kit::equality(table, name, &kit::batch(vec![("id", 1, ids)]), &[1]).await
+}
+
+fn by_id(emit: Emit) -> ChangeReadOptions {
+    ChangeReadOptions { emit, key: Some(vec!["id".into()]), ..ChangeReadOptions::default() }
+}
+
+fn reader(table: &Table, options: ChangeReadOptions) -> Arc<ChangeReader> {
+    Arc::new(ChangeReader::new(table, options).unwrap())
+}
+
+/// The changes that the head makes.
+async fn head(reader: &Arc<ChangeReader>, table: &Table) -> Result<Vec<Seen>> {
+    let snapshot = table.current_snapshot().unwrap();
+    let changes = table.plan_changes(snapshot, Grouping::Partition).await?;
+    assert_eq!(changes.class(), ChangeClass::Mixed);
+    let mut seen = Vec::new();
+    for unit in 0..changes.units().len() {
+        let parts: Vec<ChangeRows> =
+            reader.read_unit(changes.clone(), unit, 0).try_collect().await?;
+        for part in parts {
+            let ids = part.records.column(0).as_primitive::<Int64Type>().clone();
+            let names = part.records.column(1).as_string::<i32>().clone();
+            for (row, kind) in part.kinds.iter().enumerate() {
+                let name = names.is_valid(row).then(|| names.value(row).to_string());
+                seen.push((*kind, ids.value(row), name));
+            }
+        }
+    }
+    Ok(seen)
+}
+
+fn change(kind: ChangeKind, id: i64, name: &str) -> Seen {
+    (kind, id, Some(name.to_string()))
+}
+
+async fn commit(table: &Table, data: Vec<DataFile>, deletes: Vec<DataFile>) -> Table {
+    let written = WriteResult { data_files: data, delete_files: deletes, ..WriteResult::default() };
+    table.row_delta(written).commit().await.unwrap().table
+}
+
+use ChangeKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+
+#[tokio::test]
+async fn an_upsert_gives_pre_images_and_a_delete_the_old_row() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b"), (3, "c")])).await;
+    let table = kit::append(&table, vec![a]).await;
+    let b = kit::file(&table, "b", &rows(&[(2, "B"), (9, "n")])).await;
+    let dead = keys(&table, "d", vec![2, 3, 7]).await;
+    let table = commit(&table, vec![b], vec![dead]).await;
+    let seen = head(&reader(&table, by_id(Emit::Changes)), &table).await.unwrap();
+    let expected = [
+        change(Delete, 3, "c"),
+        change(UpdateBefore, 2, "b"),
+        change(UpdateAfter, 2, "B"),
+        change(Insert, 9, "n"),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_commits_equality_columns_are_the_key_when_nothing_else_says_one() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a")])).await;
+    let table = kit::append(&table, vec![a]).await;
+    let b = kit::file(&table, "b", &rows(&[(1, "A")])).await;
+    let dead = keys(&table, "d", vec![1]).await;
+    let table = commit(&table, vec![b], vec![dead]).await;
+    let seen = head(&reader(&table, ChangeReadOptions::default()), &table).await.unwrap();
+    assert_eq!(seen, [change(UpdateBefore, 1, "a"), change(UpdateAfter, 1, "A")]);
+}
+
+#[tokio::test]
+async fn a_row_dies_once_and_may_come_back() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b")])).await;
+    let table = kit::append(&table, vec![a.clone()]).await;
+    let warm = reader(&table, by_id(Emit::Changes));
+    let dead = kit::positions_of(&table, "p", &a, &[1]).await;
+    let table = kit::delete(&table, vec![dead.clone()]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 2, "b")]);
+    let again = keys(&table, "d", vec![2]).await;
+    let table = kit::delete(&table, vec![again.clone()]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), [], "row 2 was dead");
+    let cold = reader(&table, by_id(Emit::Changes));
+    assert_eq!(head(&cold, &table).await.unwrap(), [], "row 2 was dead");
+    let removed = [dead, again].iter().map(|d| crate::table::RemovedFile::new(d, None)).collect();
+    let table =
+        table.overwrite_files(removed, WriteResult::default()).commit().await.unwrap().table;
+    assert_eq!(head(&warm, &table).await.unwrap(), [change(Insert, 2, "b")]);
+}
+
+#[tokio::test]
+async fn appends_refuse_a_unit_that_may_remove_rows() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a")])).await;
+    let table = kit::append(&table, vec![a]).await;
+    let dead = keys(&table, "d", vec![1]).await;
+    let table = kit::delete(&table, vec![dead]).await;
+    let error = head(&reader(&table, by_id(Emit::Appends)), &table).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.hint().unwrap().contains("upserts"));
+}
+
+#[tokio::test]
+async fn upserts_do_not_read_the_files_that_equality_deletes_touch() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b")])).await;
+    let table = kit::append(&table, vec![a.clone()]).await;
+    let b = kit::file(&table, "b", &rows(&[(2, "B")])).await;
+    let dead = keys(&table, "d", vec![5, 2, 1, 1]).await;
+    let table = commit(&table, vec![b], vec![dead]).await;
+    table.storage().delete(&a.file_path).await.unwrap();
+    let seen = head(&reader(&table, by_id(Emit::Upserts)), &table).await.unwrap();
+    assert_eq!(seen, [(Delete, 5, None), (Delete, 1, None), change(UpdateAfter, 2, "B")]);
+    let error = head(&reader(&table, by_id(Emit::Changes)), &table).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "exact changes need the old rows");
+    assert!(error.to_string().contains("a.parquet") || format!("{error:?}").contains("a.parquet"));
+}
+
+#[tokio::test]
+async fn upserts_look_at_rows_that_position_deletes_name() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b"), (3, "c")])).await;
+    let table = kit::append(&table, vec![a.clone()]).await;
+    let b = kit::file(&table, "b", &rows(&[(2, "B")])).await;
+    let dead = kit::positions_of(&table, "p", &a, &[1, 2]).await;
+    let table = commit(&table, vec![b], vec![dead]).await;
+    let seen = head(&reader(&table, by_id(Emit::Upserts)), &table).await.unwrap();
+    assert_eq!(seen, [(Delete, 3, None), change(UpdateAfter, 2, "B")]);
+}
+
+#[tokio::test]
+async fn upserts_without_a_key_or_without_its_columns_are_refused() {
+    let table = table();
+    let options = ChangeReadOptions { emit: Emit::Upserts, ..ChangeReadOptions::default() };
+    let error = ChangeReader::new(&table, options).unwrap_err();
+    assert!(error.message().contains("key"), "{error}");
+    let select = Some(vec!["name".to_string()]);
+    let options = ChangeReadOptions { select, ..by_id(Emit::Upserts) };
+    let error = ChangeReader::new(&table, options).unwrap_err();
+    assert!(error.message().contains("`id`"), "{error}");
+    let options = ChangeReadOptions { key: Some(vec!["nobody".into()]), ..by_id(Emit::Changes) };
+    let error = ChangeReader::new(&table, options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn an_update_that_leaves_the_filter_is_a_delete() {
+    let table = table();
+    let before = [(1, "in"), (2, "in"), (3, "out"), (4, "out"), (5, "in"), (6, "out")];
+    let a = kit::file(&table, "a", &rows(&before)).await;
+    let table = kit::append(&table, vec![a]).await;
+    let after = [(1, "in"), (2, "out"), (3, "in"), (4, "out"), (7, "in"), (8, "out")];
+    let b = kit::file(&table, "b", &rows(&after)).await;
+    let dead = keys(&table, "d", vec![1, 2, 3, 4, 5, 6]).await;
+    let table = commit(&table, vec![b], vec![dead]).await;
+    let filter = || Some(Reference::new("name").equal_to(Datum::string("in")));
+    let options = ChangeReadOptions { filter: filter(), ..by_id(Emit::Changes) };
+    let seen = head(&reader(&table, options), &table).await.unwrap();
+    let expected = [
+        change(Delete, 5, "in"),
+        change(UpdateBefore, 1, "in"),
+        change(UpdateAfter, 1, "in"),
+        change(Delete, 2, "in"),
+        change(Insert, 3, "in"),
+        change(Insert, 7, "in"),
+    ];
+    assert_eq!(seen, expected);
+    let options = ChangeReadOptions { filter: filter(), ..by_id(Emit::Upserts) };
+    let seen: HashMap<i64, ChangeKind> = head(&reader(&table, options), &table)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(kind, id, _)| (id, kind))
+        .collect();
+    for (id, kind) in [(1, UpdateAfter), (2, Delete), (3, UpdateAfter), (5, Delete), (8, Delete)] {
+        assert_eq!(seen.get(&id), Some(&kind), "key {id}");
+    }
+}
+
+#[tokio::test]
+async fn copy_on_write_emits_only_what_differs() {
+    let table = table();
+    let old = kit::file(&table, "a", &rows(&[(1, "a"), (1, "a"), (2, "b"), (3, "c")])).await;
+    let table = kit::append(&table, vec![old.clone()]).await;
+    // One of the two equal rows goes, one row changes, one is carried over.
+    let new = kit::file(&table, "b", &rows(&[(2, "B"), (3, "c"), (1, "a")])).await;
+    let removed = vec![crate::table::RemovedFile::new(&old, None)];
+    let written = WriteResult { data_files: vec![new], ..WriteResult::default() };
+    let table = table.overwrite_files(removed, written).commit().await.unwrap().table;
+    let seen = head(&reader(&table, by_id(Emit::Changes)), &table).await.unwrap();
+    let expected =
+        [change(Delete, 1, "a"), change(UpdateBefore, 2, "b"), change(UpdateAfter, 2, "B")];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn rows_of_a_file_start_at_the_row_that_is_asked_for() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b"), (3, "c"), (4, "d")])).await;
+    let table = kit::append(&table, vec![a.clone()]).await;
+    let dead = kit::positions_of(&table, "p", &a, &[2]).await;
+    let table = kit::delete(&table, vec![dead]).await;
+    let all = table.plan_all_rows(table.current_snapshot().unwrap()).await.unwrap();
+    let task = all.added_files(0).await.unwrap().remove(0).task;
+    let options = ChangeReadOptions { select: Some(vec!["name".into()]), ..by_id(Emit::Appends) };
+    let reader = reader(&table, options);
+    let parts: Vec<ChangeRows> = reader.read_file(task, 1).try_collect().await.unwrap();
+    let ordinals: Vec<u64> = parts.iter().flat_map(|p| p.ordinals.clone()).collect();
+    assert_eq!(ordinals, [1, 3], "row 0 was delivered, row 2 is dead");
+    assert_eq!(parts[0].records.num_columns(), 1);
+    assert_eq!(parts[0].kinds[0], Insert);
+}
+
+#[tokio::test]
+async fn a_warm_reader_opens_only_files_that_hold_a_deleted_key() {
+    let table = table();
+    let mut table = table;
+    let mut files = Vec::new();
+    for n in 0..4i64 {
+        let some: Vec<(i64, &str)> = (0..50).map(|i| (n + 4 * i, "x")).collect();
+        let file = kit::file(&table, &format!("f{n}"), &rows(&some)).await;
+        files.push(file.clone());
+        table = kit::append(&table, vec![file]).await;
+    }
+    let warm = reader(&table, by_id(Emit::Changes));
+    let first = keys(&table, "d1", vec![1]).await;
+    table = kit::delete(&table, vec![first]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 1, "x")]);
+    // Keys are spread over all files, statistics cannot help; the key filters can.
+    for gone in [0, 1, 3] {
+        table.storage().delete(&files[gone].file_path).await.unwrap();
+    }
+    let second = keys(&table, "d2", vec![2, 1000]).await;
+    table = kit::delete(&table, vec![second]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 2, "x")]);
+}
