@@ -33,6 +33,7 @@ pub mod read;
 pub mod scan;
 pub mod spec;
 pub mod storage;
+pub mod stream;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

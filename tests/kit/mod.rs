@@ -99,8 +99,8 @@ impl Catalog for MemoryCatalog {
     async fn drop_table(&self, _: &TableIdent) -> Result<LoadedTable> {
         not_here()
     }
-    async fn changed_since(&self, _: &TableIdent, _: &str) -> Result<bool> {
-        not_here()
+    async fn changed_since(&self, ident: &TableIdent, metadata_location: &str) -> Result<bool> {
+        Ok(self.load_table(ident).await?.metadata_location != metadata_location)
     }
     async fn commit(
         &self,
@@ -136,6 +136,16 @@ pub fn table_with(
     spec: UnboundPartitionSpec,
     properties: &[(&str, &str)],
 ) -> Table {
+    table_in(Storage::default(), fields, spec, properties)
+}
+
+/// As [`table_with`], with its files in a given store.
+pub fn table_in(
+    storage: Storage,
+    fields: Vec<NestedFieldRef>,
+    spec: UnboundPartitionSpec,
+    properties: &[(&str, &str)],
+) -> Table {
     let schema = Schema::builder().with_fields(fields).build().unwrap();
     let properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     let built = TableMetadataBuilder::new(
@@ -146,7 +156,23 @@ pub fn table_with(
         FormatVersion::V2,
         properties,
     );
-    registered(MemoryCatalog::default(), built.unwrap().build().unwrap().metadata)
+    let catalog = MemoryCatalog { storage, ..MemoryCatalog::default() };
+    registered(catalog, built.unwrap().build().unwrap().metadata)
+}
+
+/// The same new table, as if it had been made at that time.
+pub fn made_at(table: &Table, time_ms: i64) -> Table {
+    let mut json = serde_json::to_value(table.metadata().as_ref()).unwrap();
+    json["last-updated-ms"] = time_ms.into();
+    let metadata = serde_json::from_value(json).unwrap();
+    let storage = table.storage().clone();
+    registered(MemoryCatalog { storage, ..MemoryCatalog::default() }, metadata)
+}
+
+/// The same version of a table in a catalog of its own, its files read from another store.
+pub fn moved(table: &Table, storage: Storage) -> Table {
+    let catalog = MemoryCatalog { storage, ..MemoryCatalog::default() };
+    registered(catalog, table.metadata().as_ref().clone())
 }
 
 fn registered(catalog: MemoryCatalog, metadata: TableMetadata) -> Table {
@@ -270,16 +296,28 @@ pub async fn commit_like_others(
     content: ManifestContentType,
     files: Vec<DataFile>,
 ) -> Table {
+    let time_ms = table.metadata().last_updated_ms() + 1;
+    commit_like_others_at(table, content, files, time_ms).await
+}
+
+/// As [`commit_like_others`], by a writer whose clock says `time_ms`.
+pub async fn commit_like_others_at(
+    table: &Table,
+    content: ManifestContentType,
+    files: Vec<DataFile>,
+    time_ms: i64,
+) -> Table {
     let kept = match table.current_snapshot() {
         Some(head) => table.manifests(head).await.unwrap().as_ref().clone(),
         None => Vec::new(),
     };
-    commit_unchecked(table, content, files, kept).await
+    commit_unchecked(table, content, files, kept, time_ms).await
 }
 
 /// Makes a snapshot of these files only, without a word about those that were there.
 pub async fn replace_like_others(table: &Table, files: Vec<DataFile>) -> Table {
-    commit_unchecked(table, ManifestContentType::Data, files, Vec::new()).await
+    let time_ms = table.metadata().last_updated_ms() + 1;
+    commit_unchecked(table, ManifestContentType::Data, files, Vec::new(), time_ms).await
 }
 
 async fn commit_unchecked(
@@ -287,6 +325,7 @@ async fn commit_unchecked(
     content: ManifestContentType,
     files: Vec<DataFile>,
     mut manifests: Vec<ManifestFile>,
+    time_ms: i64,
 ) -> Table {
     let head = table.current_snapshot().cloned();
     let sequence = table.metadata().last_sequence_number() + 1;
@@ -319,7 +358,7 @@ async fn commit_unchecked(
         .with_snapshot_id(id)
         .with_parent_snapshot_id(parent.map(|p| p.0))
         .with_sequence_number(sequence)
-        .with_timestamp_ms(table.metadata().last_updated_ms() + 1)
+        .with_timestamp_ms(time_ms)
         .with_manifest_list(list)
         .with_summary(summary)
         .with_schema_id(table.schema().schema_id())

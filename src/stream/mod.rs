@@ -1,0 +1,48 @@
+//! How changes flow out: a table as an ordered, resumable stream.
+//!
+//! ```text
+//! timeline ─planner→ queues of splits, one a lane ─lanes→ batches ─consumer→ events and tokens
+//! ```
+//!
+//! One planner walks over the snapshots of a branch ([`timeline`]) and fills a bounded queue a
+//! lane ([`queue`]); each lane reads its splits in order; the consumer takes what they read, and
+//! with it the position moves on. What may happen when is decided in [`state`], under one lock.
+//! Rules: `format-spec/stream.md`.
+
+mod assigner;
+mod batch;
+mod builder;
+mod change_stream;
+mod commits;
+mod consumer;
+mod describe;
+mod groups;
+mod guard;
+mod hub;
+mod lag;
+mod lane;
+mod lane_state;
+mod open;
+mod plan;
+mod planner;
+mod queue;
+mod resume;
+mod retry;
+mod split;
+mod start;
+mod state;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+pub use batch::{ChangeBatch, Naming, StreamEvent};
+pub use builder::StreamBuilder;
+pub use change_stream::{ChangeStream, Lane};
+pub use describe::Description;
+pub use groups::Order;
+pub use lag::Lag;
+pub use queue::QueueMarks;
+pub use start::{Start, Until};
+pub use timeline::CommitInfo;
+
+pub use crate::read::{ChangeKind, Emit};

@@ -1,0 +1,156 @@
+//! Opening a stream: options to a position, a timeline, and running tasks.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::assigner::Assigner;
+use super::builder::{StreamBuilder, StreamOptions};
+use super::change_stream::ChangeStream;
+use super::commits::Commits;
+use super::consumer::{Consumer, Tasks};
+use super::describe::Description;
+use super::hub::Hub;
+use super::lane::LaneTask;
+use super::plan::PlanOptions;
+use super::planner::Planner;
+use super::resume::{Resume, resume};
+use super::retry::Patience;
+use super::start::{Start, Until};
+use super::state::State;
+use super::timeline::Timeline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::read::{ChangeReadOptions, ChangeReader};
+use crate::spec::SnapshotId;
+use crate::table::{PositionHold, Table, Token};
+
+impl StreamBuilder {
+    /// Opens the stream: finds its position, takes its name, and starts to plan and read.
+    ///
+    /// # Errors
+    /// * `InvalidInput` naming the option that cannot be, or why a token is refused.
+    /// * `NotFound` for an unknown branch or snapshot.
+    /// * `PositionExpired` naming the earliest usable position; `HistoryRewritten`.
+    /// * `Unavailable`.
+    pub async fn open(self) -> Result<ChangeStream> {
+        self.check()?;
+        let Self { table, positions, options } = self;
+        let table = table.refresh().await?;
+        let readers = readers(&table, &options)?;
+        let start = || start_token(&table, &options);
+        let hold = match (&options.name, &positions) {
+            (Some(name), Some(store)) => Some(store.hold(&table, name, start).await?),
+            _ => None,
+        };
+        let token = match &hold {
+            Some(hold) => checked(hold.token().clone(), &table, &options)?,
+            None => start()?,
+        };
+        let (timeline, resumes) = resume(&table, &options.branch, &token)?;
+        let until = until(&options, &table, &timeline, &resumes)?;
+        let description = Description::new(&table, &options, token.clone());
+        tracing::debug!(%description, "opened a stream");
+        let lanes = State::lanes_with(options.lanes, options.marks, options.memory_budget / 4);
+        let assigner = Assigner::new(options.max_drift);
+        let plan = PlanOptions {
+            emit: options.emit,
+            order: options.order,
+            skip_deletes: options.skip_deletes,
+            lanes: options.lanes,
+            resumes: resumes.clone(),
+        };
+        let located = (timeline, resumes);
+        let state = State::new(table, located, token.clone(), lanes, assigner, until);
+        Ok(run(state, readers, plan, &options, hold, description, token))
+    }
+}
+
+fn run(
+    state: State,
+    readers: Vec<Arc<ChangeReader>>,
+    plan: PlanOptions,
+    options: &StreamOptions,
+    hold: Option<PositionHold>,
+    description: Description,
+    token: Token,
+) -> ChangeStream {
+    let hub = Hub::new(state);
+    let mut tasks = JoinSet::new();
+    let patience = || Patience::new(options.patience);
+    tasks.spawn(Planner::new(hub.clone(), plan, patience()).run());
+    let schema = readers.first().map(|r| r.arrow_schema().clone()).unwrap_or_else(|| {
+        // There is at least one lane.
+        Arc::new(arrow::datatypes::Schema::empty())
+    });
+    for (lane, reader) in readers.into_iter().enumerate() {
+        let dropped = options.dropped.clone();
+        let task = LaneTask { hub: hub.clone(), lane, reader, dropped, patience: patience() };
+        tasks.spawn(task.run());
+    }
+    let consumer = Consumer::new(hub, Tasks::new(tasks), options.lanes);
+    ChangeStream::new(consumer, Commits::new(token, hold), description, schema)
+}
+
+/// One reader a lane, each with its share of the memory and of the cores.
+fn readers(table: &Table, options: &StreamOptions) -> Result<Vec<Arc<ChangeReader>>> {
+    let defaults = ChangeReadOptions::default();
+    let lanes = options.lanes;
+    let read = ChangeReadOptions {
+        emit: options.emit,
+        select: options.select.clone(),
+        filter: options.filter.clone(),
+        key: options.key.clone(),
+        memory_budget: options.memory_budget / 4 * 3 / lanes as u64,
+        parallelism: (defaults.parallelism / lanes).max(1),
+    };
+    (0..lanes).map(|_| ChangeReader::new(table, read.clone()).map(Arc::new)).collect()
+}
+
+fn start_token(table: &Table, options: &StreamOptions) -> Result<Token> {
+    match (options.start.place(table, &options.branch)?, &options.start) {
+        (None, Start::At(token)) => checked(token.clone(), table, options),
+        (place, _) => {
+            let place = place.ok_or_else(|| Error::internal("a start without a place"))?;
+            let (uuid, fingerprint) = (table.metadata().uuid(), options.fingerprint(table)?);
+            Ok(Token::new(uuid, fingerprint, options.order.groups(), place))
+        }
+    }
+}
+
+fn checked(token: Token, table: &Table, options: &StreamOptions) -> Result<Token> {
+    token.check_table(table.metadata().uuid())?;
+    token.check_promise(options.fingerprint(table)?, options.order.groups())?;
+    if !token.is_complete() {
+        return Err(Error::invalid("the token is a lane's: it does not cover the whole stream")
+            .with_hint("merge the tokens of all lanes first"));
+    }
+    Ok(token)
+}
+
+/// The first step that is not wanted.
+fn until(
+    options: &StreamOptions,
+    table: &Table,
+    timeline: &Timeline,
+    resumes: &[Resume],
+) -> Result<Option<u64>> {
+    let id = match options.until {
+        Until::Forever => return Ok(None),
+        Until::CaughtUp => return Ok(Some(timeline.end())),
+        Until::Snapshot(id) => id,
+    };
+    if let Some(step) = timeline.steps().filter(|step| step.id() == id).last() {
+        return Ok(Some(step.number + 1));
+    }
+    // Not ahead: nothing is left to do if it is behind.
+    table.snapshot(id)?;
+    let head = super::timeline::head_of(table, timeline.branch())?;
+    let is_behind = head.is_some_and(|h| table.is_ancestor(id, SnapshotId(h.snapshot_id())));
+    if is_behind && resumes.iter().all(|resume| resume.inside.is_none()) {
+        return Ok(Some(0));
+    }
+    Err(Error::new(ErrorKind::NotFound, "the snapshot to end at is not ahead on the branch")
+        .with_context("snapshot", id)
+        .with_context("branch", timeline.branch())
+        .with_hint(format!("`meltwater inspect snapshots {}` lists them", table.ident())))
+}

@@ -1,0 +1,214 @@
+//! One step's plan: which files or units it consists of, and which of them a lane gets.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::groups::{Order, lane_of};
+use super::queue::PlanCursor;
+use super::resume::{Resume, Wanted};
+use super::split::{Split, Work};
+use super::state::Plannable;
+use super::timeline::Step;
+use crate::error::{Error, Result};
+use crate::read::Emit;
+use crate::scan::{AddedFile, ChangeClass, Grouping, SnapshotChanges};
+use crate::spec::StableHasher;
+use crate::table::{Cursor, Table};
+
+/// What planning must know of the stream.
+#[derive(Debug, Clone)]
+pub(super) struct PlanOptions {
+    pub emit: Emit,
+    pub order: Order,
+    /// Whether `Appends` passes over snapshots that delete, instead of refusing them.
+    pub skip_deletes: bool,
+    pub lanes: usize,
+    /// By group, where it goes on.
+    pub resumes: Vec<Resume>,
+}
+
+/// What a step consists of. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) enum StepPlan {
+    /// No change of any row.
+    Nothing,
+    /// Passed over by option.
+    Skipped,
+    /// Added files, or all live files of a whole snapshot.
+    Files(Arc<SnapshotChanges>),
+    /// Units of changes.
+    Units(Arc<SnapshotChanges>),
+}
+
+impl StepPlan {
+    /// Plans a step.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the snapshot deletes and the stream emits only appends; what reading
+    /// manifests gives.
+    pub async fn load(table: &Table, step: &Step, options: &PlanOptions) -> Result<Self> {
+        if step.commit.is_full {
+            return Ok(Self::Files(table.plan_all_rows(&step.snapshot).await?));
+        }
+        let grouping = match options.order {
+            Order::PerPartition => Grouping::Partition,
+            Order::PerSnapshot => Grouping::Snapshot,
+        };
+        let changes = table.plan_changes(&step.snapshot, grouping).await?;
+        Ok(match changes.class() {
+            ChangeClass::Nothing => Self::Nothing,
+            ChangeClass::Inserts => Self::Files(changes),
+            ChangeClass::Mixed if options.emit != Emit::Appends => Self::Units(changes),
+            ChangeClass::Mixed if options.skip_deletes => Self::Skipped,
+            ChangeClass::Mixed => return Err(refuse_deletes(table, step)),
+        })
+    }
+
+    /// The specs of the files that the step adds.
+    pub fn specs(&self) -> Option<&BTreeSet<i32>> {
+        match self {
+            Self::Files(changes) | Self::Units(changes) => Some(changes.spec_ids()),
+            Self::Nothing | Self::Skipped => None,
+        }
+    }
+
+    /// The next splits for a lane, as many as it has room for, and where to go on.
+    ///
+    /// # Errors
+    /// What reading a manifest gives; `InvalidInput` for a token that points at another file.
+    pub async fn splits(
+        &self,
+        wanted: &Plannable,
+        options: &PlanOptions,
+        known: &mut KnownFiles,
+    ) -> Result<(Vec<Split>, PlanCursor)> {
+        let mut picked = Picked { wanted, options, splits: Vec::new(), bytes: 0 };
+        let end = match self {
+            Self::Nothing | Self::Skipped => None,
+            Self::Files(changes) => picked.files(changes, known).await?,
+            Self::Units(changes) => picked.units(changes)?,
+        };
+        let cursor = end.unwrap_or(PlanCursor::at_step(wanted.step.number + 1));
+        Ok((picked.splits, cursor))
+    }
+}
+
+/// The files of the manifests that were looked at last: a large manifest is planned in many
+/// pieces, and for many lanes.
+#[derive(Debug, Default)]
+pub(super) struct KnownFiles(VecDeque<((u64, usize), Arc<Vec<AddedFile>>)>);
+
+/// Manifests that are held as lists of files.
+const MANIFESTS_KNOWN: usize = 2;
+
+impl KnownFiles {
+    async fn of(
+        &mut self,
+        changes: &SnapshotChanges,
+        cursor: PlanCursor,
+    ) -> Result<Arc<Vec<AddedFile>>> {
+        let manifest = (cursor.step, cursor.at);
+        if let Some((_, files)) = self.0.iter().find(|(known, _)| *known == manifest) {
+            return Ok(files.clone());
+        }
+        let files = Arc::new(changes.added_files(cursor.at).await?);
+        self.0.push_back((manifest, files.clone()));
+        if self.0.len() > MANIFESTS_KNOWN {
+            self.0.pop_front();
+        }
+        Ok(files)
+    }
+}
+
+/// Splits that were picked for a lane.
+struct Picked<'a> {
+    wanted: &'a Plannable,
+    options: &'a PlanOptions,
+    splits: Vec<Split>,
+    bytes: u64,
+}
+
+impl Picked<'_> {
+    fn is_enough(&self) -> bool {
+        let Plannable { room, room_bytes, .. } = self.wanted;
+        self.splits.len() >= *room || (self.bytes >= *room_bytes && !self.splits.is_empty())
+    }
+
+    /// Picks files of one manifest; `None` when it was the last one's end. One manifest a call
+    /// keeps the planner free for other lanes.
+    async fn files(
+        &mut self,
+        changes: &SnapshotChanges,
+        known: &mut KnownFiles,
+    ) -> Result<Option<PlanCursor>> {
+        let cursor = self.wanted.cursor;
+        let files = known.of(changes, cursor).await?;
+        for (offset, file) in files.iter().enumerate().skip(cursor.offset) {
+            if self.is_enough() {
+                return Ok(Some(PlanCursor { offset, ..cursor }));
+            }
+            self.file(file)?;
+        }
+        let next = PlanCursor { step: cursor.step, at: cursor.at + 1, offset: 0 };
+        Ok((next.at < changes.added_manifests().len()).then_some(next))
+    }
+
+    fn file(&mut self, file: &AddedFile) -> Result<()> {
+        let AddedFile { manifest, entry, task } = file;
+        let (manifest, entry) = (*manifest, *entry);
+        let group = self.options.order.group_of(&task.file.partition_key());
+        let digest = StableHasher::default().bytes(task.file.file_path.as_bytes()).finish();
+        let bytes = task.file.file_size_in_bytes;
+        let cursor = Cursor::File { manifest, entry, row: 0 };
+        self.add(group, cursor, digest, bytes, || Work::File(task.clone()))
+    }
+
+    fn units(&mut self, changes: &Arc<SnapshotChanges>) -> Result<Option<PlanCursor>> {
+        let cursor = self.wanted.cursor;
+        for (at, unit) in changes.units().iter().enumerate().skip(cursor.at) {
+            if self.is_enough() {
+                return Ok(Some(PlanCursor { at, ..cursor }));
+            }
+            let group = unit.partition().map_or(0, |p| self.options.order.group_of(p));
+            let place = u32::try_from(at)
+                .map_err(|e| Error::internal("too many change units").with_source(e))?;
+            let start = Cursor::Unit { unit: place, ordinal: 0 };
+            let work = || Work::Unit(changes.clone(), at);
+            self.add(group, start, unit.digest(), unit.bytes(), work)?;
+        }
+        Ok(None)
+    }
+
+    fn add(
+        &mut self,
+        group: u8,
+        cursor: Cursor,
+        digest: u64,
+        bytes: u64,
+        work: impl FnOnce() -> Work,
+    ) -> Result<()> {
+        if lane_of(group, self.options.lanes) != self.wanted.lane {
+            return Ok(());
+        }
+        let step = &self.wanted.step;
+        let next = match self.options.resumes.get(usize::from(group)) {
+            None => 0,
+            Some(resume) => match resume.wanted(step.number, cursor, digest)? {
+                Wanted::Nothing => return Ok(()),
+                Wanted::From(next) => next,
+            },
+        };
+        let cursor = cursor.at_row(next);
+        self.bytes += bytes;
+        self.splits.push(Split { step: step.clone(), group, cursor, digest, bytes, work: work() });
+        Ok(())
+    }
+}
+
+fn refuse_deletes(table: &Table, step: &Step) -> Error {
+    Error::invalid("the snapshot deletes rows, and the stream emits appends only")
+        .with_context("table", table.ident())
+        .with_context("snapshot", step.id())
+        .with_context("operation", format!("{:?}", step.commit.operation).to_lowercase())
+        .with_hint("emit `changes` or `upserts`, or skip the snapshots that delete")
+}

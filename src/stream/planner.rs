@@ -1,0 +1,161 @@
+//! The planner: one task that fills the queues of all lanes.
+//!
+//! It plans for the lane that is furthest behind and wants more, a manifest at a time, and stops
+//! anywhere. When no lane wants more it waits for a bell; when a lane has all that is known, it
+//! watches the table for the next commit.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::guard::TaskGuard;
+use super::hub::Hub;
+use super::plan::{KnownFiles, PlanOptions, StepPlan};
+use super::queue::PlanCursor;
+use super::retry::Patience;
+use super::split::Split;
+use super::state::{Plannable, Stopped};
+use super::timeline::Step;
+use crate::error::{Error, ErrorKind, Result};
+use crate::table::{Table, Watch};
+
+/// Plans of steps that are kept for lanes that come later.
+const PLANS_KEPT: usize = 8;
+
+pub(super) struct Planner {
+    hub: Arc<Hub>,
+    options: PlanOptions,
+    plans: VecDeque<(u64, StepPlan)>,
+    files: KnownFiles,
+    watch: Watch,
+    patience: Patience,
+}
+
+/// What is next.
+enum Turn {
+    Plan(Box<Plannable>, Table),
+    /// Every lane has enough; true if a commit would give some lane more.
+    Wait(bool),
+    Done,
+}
+
+impl Planner {
+    pub fn new(hub: Arc<Hub>, options: PlanOptions, patience: Patience) -> Self {
+        let watch = hub.state().table.watch();
+        let (plans, files) = (VecDeque::new(), KnownFiles::default());
+        Self { hub, options, plans, files, watch, patience }
+    }
+
+    /// Runs until everything that was asked for is planned, or until something fails for good.
+    pub async fn run(mut self) {
+        let guard = TaskGuard::new(self.hub.clone(), None);
+        loop {
+            match self.turn().await {
+                Ok(false) => self.patience.reset(),
+                Ok(true) => {
+                    self.hub.stop_planning(Stopped::Done);
+                    break;
+                }
+                Err(error) => {
+                    let Err(error) = self.patience.wait(error).await else { continue };
+                    let is_over = error.kind() != ErrorKind::Unavailable;
+                    self.hub.stop_planning(Stopped::Failed(error));
+                    if is_over {
+                        break;
+                    }
+                    self.interrupted().await;
+                }
+            }
+        }
+        guard.disarm();
+    }
+
+    /// Waits until a consumer saw the failure and asked again.
+    async fn interrupted(&self) {
+        while self.hub.state().stopped.is_some() {
+            self.hub.planner_bell().await;
+        }
+    }
+
+    /// One step forward; true when there is nothing more to do.
+    async fn turn(&mut self) -> Result<bool> {
+        match self.next() {
+            Turn::Done => return Ok(true),
+            Turn::Plan(wanted, table) => self.plan(&wanted, &table).await?,
+            Turn::Wait(false) => self.hub.planner_bell().await,
+            Turn::Wait(true) => tokio::select! {
+                () = self.hub.planner_bell() => {}
+                changed = self.watch.changed() => self.take_in(changed?)?,
+            },
+        }
+        Ok(false)
+    }
+
+    fn next(&self) -> Turn {
+        let mut state = self.hub.state();
+        if let Some(wanted) = state.plannable() {
+            return Turn::Plan(Box::new(wanted), state.table.clone());
+        }
+        if state.is_planned_to_the_end() {
+            return Turn::Done;
+        }
+        Turn::Wait(state.waits_for_a_commit())
+    }
+
+    fn take_in(&self, table: Table) -> Result<()> {
+        let mut state = self.hub.state();
+        let known = state.timeline.extend(&table);
+        state.table = table;
+        known.map(|_| ())
+    }
+
+    async fn plan(&mut self, wanted: &Plannable, table: &Table) -> Result<()> {
+        let planned = self.splits(wanted, table).await;
+        let (splits, cursor) = match planned {
+            Ok(planned) => planned,
+            Err(error) => return Err(expired_meanwhile(table, &wanted.step, error).await),
+        };
+        self.hub.state().planned(wanted, splits, cursor);
+        self.hub.ring_lanes();
+        Ok(())
+    }
+
+    async fn splits(
+        &mut self,
+        wanted: &Plannable,
+        table: &Table,
+    ) -> Result<(Vec<Split>, PlanCursor)> {
+        let number = wanted.step.number;
+        let plan = match self.plans.iter().find(|(known, _)| *known == number) {
+            Some((_, plan)) => plan.clone(),
+            None => {
+                let plan = StepPlan::load(table, &wanted.step, &self.options).await?;
+                self.hub.state().inspect(&wanted.step, &plan);
+                self.plans.push_back((number, plan.clone()));
+                if self.plans.len() > PLANS_KEPT {
+                    self.plans.pop_front();
+                }
+                plan
+            }
+        };
+        plan.splits(wanted, &self.options, &mut self.files).await
+    }
+}
+
+/// A file that is gone because its snapshot expired while the stream was behind.
+pub(super) async fn expired_meanwhile(table: &Table, step: &Step, error: Error) -> Error {
+    if error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    let Ok(fresh) = table.refresh().await else { return error };
+    if fresh.snapshot(step.id()).is_ok() {
+        return error;
+    }
+    Error::new(ErrorKind::PositionExpired, "the snapshot expired before it was delivered")
+        .with_context("table", table.ident())
+        .with_context("snapshot", step.id())
+        .with_source(error)
+        .with_hint(
+            "start with a full read; `expire` with the positions folder keeps what named streams \
+             still need",
+        )
+}

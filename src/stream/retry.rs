@@ -1,0 +1,43 @@
+//! Patience with stores and catalogs that do not answer.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Counts how long something has not worked, and how long to wait before the next attempt.
+#[derive(Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Patience {
+    pub fn new(limit: Duration) -> Self {
+        Self { limit, since: None, pause: FIRST_PAUSE }
+    }
+
+    /// Something worked.
+    pub fn reset(&mut self) {
+        (self.since, self.pause) = (None, FIRST_PAUSE);
+    }
+
+    /// Waits before the next attempt. Gives the error back if it is of a kind that does not go
+    /// away, or if nothing has worked for too long.
+    pub async fn wait(&mut self, error: Error) -> Result<(), Error> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if error.kind() != ErrorKind::Unavailable || since.elapsed() + self.pause > self.limit {
+            self.reset();
+            return Err(error);
+        }
+        tracing::warn!(%error, pause_ms = self.pause.as_millis() as u64, "no answer, trying again");
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}

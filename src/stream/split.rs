@@ -1,0 +1,78 @@
+//! What the planner hands to a lane, and what a lane hands to its consumer.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+
+use super::timeline::Step;
+use crate::error::Error;
+use crate::read::ChangeKind;
+use crate::scan::{FileScanTask, SnapshotChanges};
+use crate::table::{Cursor, Inside, Place};
+
+/// A part of one step, of one group: a file, or a change unit.
+#[derive(Debug, Clone)]
+pub(super) struct Split {
+    pub step: Arc<Step>,
+    pub group: u8,
+    /// The file or unit, at the first row to read.
+    pub cursor: Cursor,
+    pub digest: u64,
+    /// What reading it will cost.
+    pub bytes: u64,
+    pub work: Work,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Work {
+    File(FileScanTask),
+    Unit(Arc<SnapshotChanges>, usize),
+}
+
+impl Split {
+    /// Same split with rows before `next` done.
+    pub fn from(&self, next: u64) -> Self {
+        Self { cursor: self.cursor.at_row(next), ..self.clone() }
+    }
+
+    /// Where the split's group stands once rows before `next` are delivered.
+    pub fn place(&self, next: u64) -> Place {
+        let inside = Inside { cursor: self.cursor.at_row(next), digest: self.digest };
+        let id = self.step.id();
+        if self.step.commit.is_full {
+            Place::Full(id, Some(inside))
+        } else {
+            Place::Within(id, inside)
+        }
+    }
+}
+
+/// One entry of a lane's queue.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Split(Arc<Split>),
+    /// This step, and every one before it, holds nothing more for the lane.
+    Boundary(Arc<Step>),
+}
+
+/// What waits for the lane's consumer, in order.
+#[derive(Debug)]
+pub(super) enum Out {
+    Rows(Rows),
+    /// The split was read to its end.
+    Finished(Arc<Split>),
+    Boundary(Arc<Step>),
+    Failure(Error),
+}
+
+/// Rows of one split.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub split: Arc<Split>,
+    pub records: RecordBatch,
+    pub kinds: Vec<ChangeKind>,
+    pub ordinals: Vec<u64>,
+    /// The first ordinal after this batch, rows that were filtered out included.
+    pub next: u64,
+    pub bytes: u64,
+}

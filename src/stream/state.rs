@@ -1,0 +1,236 @@
+//! The shared state of a stream: what is planned, read and taken, and what may happen next.
+//!
+//! Plain and synchronous: the planner, the lanes and the consumers change it under one lock
+//! ([`super::hub`]), and every decision is made here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::assigner::{Assigner, Standing};
+use super::groups::lane_of;
+use super::lane_state::LaneState;
+use super::plan::StepPlan;
+use super::queue::{PlanCursor, QueueMarks};
+use super::resume::Resume;
+use super::split::{Out, Queued, Split};
+use super::timeline::{Step, Timeline};
+use crate::error::Error;
+use crate::table::{Place, Table, Token};
+
+/// Why no more steps are planned.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// The end that was asked for is planned.
+    Done,
+    Failed(Error),
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// The newest version of the table that was noticed.
+    pub table: Table,
+    pub timeline: Timeline,
+    pub lanes: Vec<LaneState>,
+    pub assigner: Assigner,
+    /// By group.
+    pub resumes: Vec<Resume>,
+    /// The first step that is not wanted.
+    pub until: Option<u64>,
+    pub stopped: Option<Stopped>,
+    /// What was delivered.
+    pub delivered: Token,
+    /// The specs of the last step that added files, to find barriers.
+    specs: Option<BTreeSet<i32>>,
+    /// Steps that were looked at by the lane that is furthest ahead.
+    inspected: u64,
+    pub skipped_snapshots: u64,
+}
+
+/// What a lane's planner gets to do.
+#[derive(Debug, Clone)]
+pub(super) struct Plannable {
+    pub lane: usize,
+    pub cursor: PlanCursor,
+    pub step: Arc<Step>,
+    pub room: usize,
+    pub room_bytes: u64,
+}
+
+impl State {
+    pub fn new(
+        table: Table,
+        (timeline, resumes): (Timeline, Vec<Resume>),
+        token: Token,
+        lanes: Vec<LaneState>,
+        assigner: Assigner,
+        until: Option<u64>,
+    ) -> Self {
+        Self {
+            table,
+            timeline,
+            lanes,
+            assigner,
+            resumes,
+            until,
+            stopped: None,
+            delivered: token,
+            specs: None,
+            inspected: 0,
+            skipped_snapshots: 0,
+        }
+    }
+
+    pub fn lanes_with(lanes: usize, marks: QueueMarks, out_budget: u64) -> Vec<LaneState> {
+        let each = out_budget / lanes.max(1) as u64;
+        (0..lanes).map(|_| LaneState::new(marks, each)).collect()
+    }
+
+    pub fn owns(&self, lane: usize, group: u8) -> bool {
+        lane_of(group, self.lanes.len()) == lane
+    }
+
+    /// The first step that will not be planned for now.
+    fn limit(&self) -> u64 {
+        self.until.unwrap_or(u64::MAX).min(self.timeline.end())
+    }
+
+    /// The lane to plan for: of those that want more, the one furthest behind.
+    pub fn plannable(&mut self) -> Option<Plannable> {
+        let limit = self.limit();
+        let lanes = self.lanes.iter_mut().enumerate();
+        let hungry = lanes.filter(|(_, l)| l.queue.cursor.step < limit);
+        let (lane, state) = hungry
+            .filter_map(|(n, l)| l.queue.wants_more().then_some((n, l)))
+            .min_by_key(|(_, l)| l.queue.cursor)?;
+        let queue = &state.queue;
+        let (cursor, room, room_bytes) = (queue.cursor, queue.room(), queue.room_bytes());
+        let step = self.timeline.get(cursor.step)?.clone();
+        Some(Plannable { lane, cursor, step, room, room_bytes })
+    }
+
+    /// True when some lane has everything that is known, and a commit would give it more.
+    pub fn waits_for_a_commit(&self) -> bool {
+        let end = self.timeline.end();
+        self.until.is_none_or(|until| until > end)
+            && self.lanes.iter().any(|l| l.queue.cursor.step >= end)
+    }
+
+    /// True when the end that was asked for is planned for every lane.
+    pub fn is_planned_to_the_end(&self) -> bool {
+        self.until.is_some_and(|until| self.lanes.iter().all(|l| l.queue.cursor.step >= until))
+    }
+
+    /// Notes the specs of a step's added files when the first lane looks at it: another set than
+    /// before is a barrier, for keys may have moved to another group; so is the end of the full
+    /// phase (STR-6).
+    pub fn inspect(&mut self, step: &Step, plan: &StepPlan) {
+        if step.number < self.inspected {
+            return;
+        }
+        self.inspected = step.number + 1;
+        if matches!(plan, StepPlan::Skipped) {
+            self.skipped_snapshots += 1;
+            tracing::warn!(snapshot = %step.id(), "skipped a snapshot that deletes, as asked");
+        }
+        let before = step.number.checked_sub(1).and_then(|n| self.timeline.get(n));
+        let mut is_barrier = before.is_some_and(|before| before.commit.is_full);
+        if let Some(specs) = plan.specs().filter(|specs| !specs.is_empty()) {
+            is_barrier |= self.specs.as_ref().is_some_and(|known| known != specs);
+            self.specs = Some(specs.clone());
+        }
+        if is_barrier {
+            self.assigner.add_barrier(step.number);
+        }
+    }
+
+    /// Takes in what was planned for a lane.
+    pub fn planned(&mut self, plan: &Plannable, splits: Vec<Split>, cursor: PlanCursor) {
+        let Some(lane) = self.lanes.get_mut(plan.lane) else { return };
+        splits.into_iter().for_each(|split| lane.plan(split));
+        lane.queue.cursor = cursor;
+        if cursor.step > plan.step.number {
+            lane.queue.push_boundary(plan.step.clone());
+        }
+    }
+
+    fn standings(&self) -> impl Iterator<Item = Standing> + Clone + '_ {
+        self.lanes.iter().map(|lane| Standing {
+            finished: lane.finished,
+            time_ms: self.timeline.get(lane.standing()).map(|step| step.time_ms()),
+        })
+    }
+
+    fn may_take(&self, lane: usize) -> bool {
+        let next = self.lanes.get(lane).and_then(LaneState::next_split);
+        next.is_some_and(|split| self.assigner.may_take(&split.step, self.standings()))
+    }
+
+    /// The split that a lane reads next, if it may.
+    pub fn take(&mut self, lane: usize) -> Option<Arc<Split>> {
+        let state = self.lanes.get_mut(lane)?;
+        if !state.reading {
+            state.forward_boundaries();
+        }
+        if !self.may_take(lane) {
+            return None;
+        }
+        self.lanes.get_mut(lane)?.take()
+    }
+
+    /// Takes what waits for a lane's consumer, and moves the position on (STR-8).
+    pub fn pop(&mut self, lane: usize) -> Option<Out> {
+        let out = self.lanes.get_mut(lane)?.pop()?;
+        match &out {
+            Out::Rows(rows) => self.delivered.set(rows.split.group, rows.split.place(rows.next)),
+            Out::Finished(split) => {
+                self.delivered.set(split.group, split.place(crate::table::Cursor::ALL));
+            }
+            Out::Boundary(step) => self.pass(lane, step),
+            Out::Failure(_) => {}
+        }
+        Some(out)
+    }
+
+    /// Every group of the lane is past this step, unless it began further ahead.
+    fn pass(&mut self, lane: usize, step: &Step) {
+        for group in 0..self.delivered.groups() {
+            let resume = self.resumes.get(usize::from(group));
+            if self.owns(lane, group) && resume.is_some_and(|r| r.step <= step.number) {
+                self.delivered.set(group, Place::After(step.id()));
+            }
+        }
+        let oldest = self.lanes.iter().map(|l| l.finished.min(l.standing())).min().unwrap_or(0);
+        self.timeline.forget_before(oldest.saturating_sub(1));
+        self.assigner.forget_before(oldest);
+    }
+
+    /// The time that every one of these lanes has passed (STR-4).
+    pub fn watermark(&self, lanes: &[usize]) -> Option<i64> {
+        let times = lanes.iter().map(|lane| self.lanes.get(*lane)?.finished_time_ms);
+        times.collect::<Option<Vec<i64>>>()?.into_iter().min()
+    }
+
+    /// True when everything that was planned for these lanes was taken.
+    pub fn is_drained(&self, lanes: &[usize]) -> bool {
+        let lanes = lanes.iter().filter_map(|n| self.lanes.get(*n));
+        lanes.into_iter().all(|lane| lane.is_quiet() && lane.queue.front().is_none())
+    }
+
+    /// True when nothing more comes out of these lanes as things are: what waits for them has to
+    /// wait for others.
+    pub fn is_stuck(&self, lanes: &[usize]) -> bool {
+        lanes.iter().all(|n| {
+            let Some(lane) = self.lanes.get(*n) else { return true };
+            let goes_on = match lane.queue.front() {
+                Some(Queued::Boundary(_)) => true,
+                Some(Queued::Split(_)) => self.may_take(*n),
+                None => false,
+            };
+            lane.is_quiet() && !goes_on
+        })
+    }
+
+    pub fn wake_all(&mut self) {
+        self.lanes.iter_mut().for_each(LaneState::wake);
+    }
+}

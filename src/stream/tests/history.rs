@@ -1,0 +1,239 @@
+//! Starts and ends, expired positions, rewritten history, lag.
+
+use super::*;
+use crate::error::ErrorKind;
+
+fn from(feed: &Feed, commit: i64) -> BTreeMap<i64, Vec<i64>> {
+    let least = commit * 1_000_000;
+    by_part(&feed.rows.iter().filter(|(_, id)| *id >= least).copied().collect())
+}
+
+/// The snapshots of main, oldest first.
+fn snapshots(feed: &Feed) -> Vec<SnapshotId> {
+    let mut ids: Vec<_> = feed.table.ancestors(feed.head()).map(|s| s.snapshot_id()).collect();
+    ids.reverse();
+    ids.into_iter().map(SnapshotId).collect()
+}
+
+async fn expire(feed: &mut Feed, ids: &[SnapshotId]) {
+    let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+    feed.table = kit::changed(&feed.table, |b| Ok(b.remove_snapshots(&ids))).await;
+}
+
+async fn kind_of(builder: StreamBuilder) -> ErrorKind {
+    let error = match builder.open().await {
+        Ok(mut stream) => drain(&mut stream).await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(error.hint().is_some(), "{error}");
+    error.kind()
+}
+
+#[tokio::test]
+async fn a_stream_starts_where_it_is_told_to() {
+    let mut feed = Feed::new();
+    for _ in 0..5 {
+        feed.append(&[1, 2, 3], 2).await;
+    }
+    let ids = snapshots(&feed);
+    let start = |start: Start| all(feed.appends().start(start));
+    assert_eq!(by_part(&start(Start::Earliest).await.unwrap()), from(&feed, 1));
+    assert_eq!(sorted_by_part(&start(Start::LatestFull).await.unwrap()), from(&feed, 1));
+    assert!(start(Start::Latest).await.unwrap().is_empty());
+    let after = start(Start::AfterSnapshot(ids[1])).await.unwrap();
+    assert_eq!(by_part(&after), from(&feed, 3));
+    let time = |n: usize| feed.table.snapshot(ids[n]).unwrap().timestamp_ms();
+    for (since, commit) in [(time(0) - 5, 1), (time(2), 3), (time(2) + 1, 4), (time(4) + 1, 6)] {
+        let seen = start(Start::SinceTime(since)).await.unwrap();
+        assert_eq!(by_part(&seen), from(&feed, commit));
+    }
+    let unknown = feed.appends().start(Start::AfterSnapshot(SnapshotId(1)));
+    assert_eq!(kind_of(unknown).await, ErrorKind::NotFound);
+    assert_eq!(kind_of(feed.appends().branch("nowhere")).await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_stream_ends_where_it_is_told_to() {
+    let mut feed = Feed::new();
+    for _ in 0..4 {
+        feed.append(&[1, 2], 2).await;
+    }
+    let ids = snapshots(&feed);
+    for lanes in [1, 3] {
+        let builder = feed.appends().start(Start::Earliest).lanes(lanes);
+        let mut stream = builder.clone().until(Until::Snapshot(ids[2])).open().await.unwrap();
+        let seen = drain(&mut stream).await.unwrap();
+        assert!(seen.iter().all(|(_, id)| *id < 4_000_000));
+        assert_eq!(seen.len(), 12);
+        assert!(stream.try_next().await.unwrap().is_none(), "it stays at its end");
+        let rest = builder.start(Start::At(stream.token()));
+        assert_eq!(by_part(&all(rest.clone()).await.unwrap()), from(&feed, 4));
+        assert!(all(rest.until(Until::Snapshot(ids[1]))).await.unwrap().is_empty());
+    }
+    let unknown = feed.appends().until(Until::Snapshot(SnapshotId(1)));
+    assert_eq!(kind_of(unknown).await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_empty_table_is_followed_from_its_first_commit() {
+    let mut feed = Feed::new();
+    for start in [Start::Earliest, Start::Latest, Start::LatestFull, Start::SinceTime(0)] {
+        let seen = all(feed.appends().start(start.clone())).await.unwrap();
+        assert!(seen.is_empty());
+    }
+    let mut stream = feed.appends().until(Until::Forever).open().await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), stream.try_next()).await.is_err());
+    feed.append(&[1, 2], 2).await;
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        if let StreamEvent::Batch(batch) = soon(&mut stream).await.unwrap().unwrap() {
+            seen.extend(rows_of(&batch));
+        }
+    }
+    assert_eq!(by_part(&seen), by_part(&feed.rows));
+}
+
+#[tokio::test]
+async fn an_expired_position_goes_on_while_its_child_is_there() {
+    let mut feed = Feed::new();
+    for _ in 0..6 {
+        feed.append(&[1, 2], 2).await;
+    }
+    let ids = snapshots(&feed);
+    let mut tokens = Vec::new();
+    for id in &ids {
+        let builder = feed.appends().start(Start::Earliest).until(Until::Snapshot(*id));
+        let mut stream = builder.open().await.unwrap();
+        drain(&mut stream).await.unwrap();
+        tokens.push(stream.token());
+    }
+    expire(&mut feed, &ids[..3]).await;
+    let resumed = |n: usize| feed.appends().start(Start::At(tokens[n].clone()));
+    for (n, commit) in [(2, 4), (3, 5), (5, 7)] {
+        assert_eq!(by_part(&all(resumed(n)).await.unwrap()), from(&feed, commit), "after {n}");
+    }
+    for n in [0, 1] {
+        let error = resumed(n).open().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PositionExpired);
+        let usable = format!("after:{}", ids[2]);
+        assert!(error.to_string().contains(&usable), "{error}");
+        assert!(feed.table.stream_lag(&tokens[n], "main").is_err());
+    }
+    let early = feed.appends().start(Start::SinceTime(0));
+    assert_eq!(kind_of(early).await, ErrorKind::PositionExpired);
+    let earliest = all(feed.appends().start(Start::Earliest)).await.unwrap();
+    let all_rows = from(&feed, 1);
+    assert_eq!(sorted_by_part(&earliest), all_rows, "the oldest snapshot left holds all rows");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_expires_under_a_slow_stream_is_named() {
+    let mut feed = Feed::new();
+    for _ in 0..6 {
+        feed.append(&[1], 2).await;
+    }
+    let ids = snapshots(&feed);
+    let marks = QueueMarks { high_splits: 1, ..QueueMarks::default() };
+    let builder = feed.appends().start(Start::AfterSnapshot(ids[0])).memory_budget(0);
+    let mut stream = builder.queue_marks(marks).open().await.unwrap();
+    assert!(stream.try_next().await.unwrap().is_some());
+    expire(&mut feed, &ids[..5]).await;
+    feed.table.storage().delete("memory:///t/data/c5-0.parquet").await.unwrap();
+    let error = drain(&mut stream).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PositionExpired, "{error}");
+    assert!(error.to_string().contains(&ids[4].to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_rolled_back_branch_is_an_error_not_a_silent_gap() {
+    let mut feed = Feed::new();
+    for _ in 0..4 {
+        feed.append(&[1, 2], 2).await;
+    }
+    let ids = snapshots(&feed);
+    let builder = feed.appends().until(Until::Forever).start(Start::Earliest);
+    let mut stream = builder.open().await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < feed.rows.len() {
+        if let StreamEvent::Batch(batch) = soon(&mut stream).await.unwrap().unwrap() {
+            seen.extend(rows_of(&batch));
+        }
+    }
+    let token = stream.token();
+    let back = SnapshotReference::new(ids[1].0, SnapshotRetention::branch(None, None, None));
+    feed.table = kit::changed(&feed.table, |b| b.set_ref("main", back)).await;
+    feed.append(&[1], 1).await;
+    let error = loop {
+        match soon(&mut stream).await.unwrap() {
+            Ok(StreamEvent::Watermark(_)) => {}
+            Ok(StreamEvent::Batch(batch)) => panic!("{batch:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::HistoryRewritten, "{error}");
+    assert!(stream.try_next().await.unwrap().is_none(), "the error ends the stream");
+    let again = feed.appends().start(Start::At(token));
+    assert_eq!(kind_of(again).await, ErrorKind::HistoryRewritten);
+    let gone = feed.appends().start(Start::AfterSnapshot(ids[3]));
+    assert_eq!(kind_of(gone).await, ErrorKind::HistoryRewritten);
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_anew_ends_the_stream() {
+    let mut feed = Feed::new();
+    feed.append(&[1, 2], 2).await;
+    let mut stream = feed.appends().until(Until::Forever).open().await.unwrap();
+    let token = stream.token();
+    let anew = TableUpdate::AssignUuid { uuid: uuid::Uuid::from_u128(7) };
+    feed.table.catalog().commit(feed.table.ident(), vec![], vec![anew]).await.unwrap();
+    let error = soon(&mut stream).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HistoryRewritten, "{error}");
+    assert!(error.hint().is_some());
+    let table = Table::load(feed.table.catalog().clone(), feed.table.ident()).await.unwrap();
+    let error = table.stream().start(Start::At(token)).open().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
+
+#[tokio::test]
+async fn another_branch_has_its_own_history() {
+    let mut feed = Feed::new();
+    feed.append(&[1, 2], 2).await;
+    let at = SnapshotReference::new(feed.head().0, SnapshotRetention::branch(None, None, None));
+    feed.table = kit::changed(&feed.table, |b| b.set_ref("audit", at)).await;
+    feed.append(&[1, 2], 2).await;
+    let audit = feed.appends().branch("audit").start(Start::Earliest);
+    assert_eq!(all(audit).await.unwrap().len(), 4);
+    let main = feed.appends().start(Start::Earliest);
+    assert_eq!(all(main).await.unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn lag_counts_what_is_left_without_reading_anything() {
+    let mut feed = Feed::new();
+    let first = feed.append(&[1, 2], 2).await;
+    let start = Start::AfterSnapshot(first);
+    let builder = feed.appends().start(start).until(Until::Forever).memory_budget(0);
+    let mut stream = builder.open().await.unwrap();
+    assert!(stream.lag().await.unwrap().is_caught_up());
+    for _ in 0..3 {
+        feed.append(&[1, 2, 3], 4).await;
+    }
+    let token = stream.token();
+    let folder = feed.table.storage().list("memory:///t/data").unwrap();
+    for file in folder.try_collect::<Vec<_>>().await.unwrap() {
+        feed.table.storage().delete(&file.location).await.unwrap();
+    }
+    let lag = feed.table.stream_lag(&token, "main").unwrap();
+    assert_eq!((lag.snapshots, lag.files, lag.rows), (3, 9, 36));
+    assert!(lag.bytes > 9 * 300);
+    assert_eq!(lag.behind, Duration::from_secs(2));
+    let error = loop {
+        match soon(&mut stream).await.unwrap() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::NotFound, "a data file is gone: {error}");
+    let other = Feed::new();
+    assert_eq!(other.table.stream_lag(&token, "main").unwrap_err().kind(), ErrorKind::InvalidInput);
+}

@@ -1,0 +1,168 @@
+//! Order, restarts, lanes.
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::table::{Cursor, Inside, Place};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_partition_keeps_its_order_on_any_number_of_lanes() {
+    let feed = busy_feed().await;
+    for lanes in 1..=8 {
+        let mut stream = feed.appends().start(Start::Earliest).lanes(lanes).open().await.unwrap();
+        let (mut seen, mut lane_of) = (Vec::new(), BTreeMap::new());
+        while let Some(event) = stream.try_next().await.unwrap() {
+            if let StreamEvent::Batch(batch) = event {
+                let rows = rows_of(&batch);
+                let known = *lane_of.entry(rows[0].0).or_insert(batch.lane);
+                assert_eq!(known, batch.lane);
+                assert!(rows.iter().all(|(part, _)| *part == rows[0].0), "partitions mixed");
+                seen.extend(rows);
+            }
+        }
+        assert_eq!(by_part(&seen), by_part(&feed.rows), "{lanes} lanes");
+    }
+    let total = all(feed.appends().start(Start::Earliest).order(Order::PerSnapshot)).await.unwrap();
+    let commits = |rows: &Seen| rows.iter().map(|(_, id)| id / 1_000_000).collect::<Vec<_>>();
+    assert!(commits(&total).is_sorted());
+    assert_eq!(total.len(), feed.rows.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_restored_anywhere_repeats_no_row_and_skips_none() {
+    let feed = busy_feed().await;
+    for seed in 0..25 {
+        let dice = SeededIds::new(seed);
+        let below = |n: u64| (dice.next_u64() % n) as usize;
+        let start = if seed % 2 == 0 { Start::Earliest } else { Start::LatestFull };
+        let mut start = start;
+        let mut seen = Vec::new();
+        'restarts: loop {
+            let lanes = 1 + below(8);
+            let marks = QueueMarks { high_splits: 1 + below(5), ..QueueMarks::default() };
+            let builder = feed.appends().start(start).lanes(lanes).queue_marks(marks);
+            let mut stream = builder.open().await.unwrap();
+            let mut left = 1 + below(40);
+            while let Some(event) = stream.try_next().await.unwrap() {
+                let StreamEvent::Batch(batch) = event else { continue };
+                let rows = rows_of(&batch);
+                if left > rows.len() {
+                    left -= rows.len();
+                    seen.extend(rows);
+                    continue;
+                }
+                seen.extend(&rows[..left]);
+                // Through text, as a caller would keep it.
+                let token = batch.token_after(left - 1).unwrap().to_string();
+                start = Start::At(token.parse().unwrap());
+                continue 'restarts;
+            }
+            break;
+        }
+        let in_order = if seed % 2 == 0 { by_part(&seen) } else { sorted_by_part(&seen) };
+        assert_eq!(in_order, by_part(&feed.rows), "seed {seed}");
+    }
+}
+
+#[tokio::test]
+async fn the_streams_own_token_resumes_after_everything_it_gave() {
+    let mut feed = busy_feed().await;
+    let mut stream = feed.appends().start(Start::Earliest).lanes(3).open().await.unwrap();
+    let mut seen = drain(&mut stream).await.unwrap();
+    let token = stream.token();
+    assert!(token.to_string().len() < 120, "caught up, all groups agree: {token}");
+    feed.append(&[1, 2, 9], 4).await;
+    seen.extend(all(feed.appends().start(Start::At(token)).lanes(2)).await.unwrap());
+    assert_eq!(by_part(&seen), by_part(&feed.rows));
+}
+
+#[tokio::test]
+async fn lanes_are_streams_of_their_own_and_their_tokens_merge() {
+    let feed = busy_feed().await;
+    let stream = feed.appends().start(Start::Earliest).lanes(3).open().await.unwrap();
+    let mut seen = Vec::new();
+    let mut merged: Option<Token> = None;
+    for mut lane in stream.into_lanes().unwrap() {
+        let mut batches = 0;
+        while let Some(event) = lane.try_next().await.unwrap() {
+            let StreamEvent::Batch(batch) = event else { continue };
+            seen.extend(rows_of(&batch));
+            batches += 1;
+            if batches == 3 {
+                break;
+            }
+        }
+        let token = lane.token();
+        assert!(!token.is_complete());
+        lane.commit(token.clone()).await.unwrap();
+        let before = merged.take();
+        merged = Some(before.map_or(token.clone(), |t| t.merge(&token).unwrap()));
+    }
+    let merged = merged.unwrap();
+    assert!(merged.is_complete());
+    seen.extend(all(feed.appends().start(Start::At(merged)).lanes(5)).await.unwrap());
+    assert_eq!(by_part(&seen), by_part(&feed.rows));
+
+    let total = feed.appends().order(Order::PerSnapshot).open().await.unwrap();
+    assert_eq!(total.into_lanes().unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn the_watermark_never_goes_back_though_commit_clocks_do() {
+    let mut feed = Feed::new();
+    for _ in 0..6 {
+        feed.append(&[1, 2, 3], 2).await;
+        let file = feed.file("slow", 4, &[9_000_000]).await;
+        let time_ms = feed.table.metadata().last_updated_ms() - 20_000;
+        let data = ManifestContentType::Data;
+        feed.table = kit::commit_like_others_at(&feed.table, data, vec![file], time_ms).await;
+    }
+    for lanes in [1, 4] {
+        let mut stream = feed.appends().start(Start::Earliest).lanes(lanes).open().await.unwrap();
+        let (mut times, mut given) = (Vec::new(), i64::MIN);
+        while let Some(event) = stream.try_next().await.unwrap() {
+            match event {
+                StreamEvent::Watermark(time) => times.push(time),
+                StreamEvent::Batch(batch) => {
+                    assert!(batch.commit.time_ms >= batch.commit.committed_at_ms);
+                    assert!(times.last().is_none_or(|t| batch.commit.time_ms >= *t), "late row");
+                    given = given.max(batch.commit.time_ms);
+                }
+            }
+        }
+        assert!(times.is_sorted() && !times.is_empty(), "{times:?}");
+        assert_eq!(times.last(), Some(&given));
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_other_streams_and_files_are_refused() {
+    let mut feed = Feed::new();
+    let first = feed.append(&[1, 2], 3).await;
+    let second = feed.append(&[1, 2], 3).await;
+    let open = |start: Start| feed.appends().start(start);
+    let mut stream = open(Start::AfterSnapshot(first)).open().await.unwrap();
+    drain(&mut stream).await.unwrap();
+    let token = stream.token();
+    open(Start::At(token.clone())).open().await.unwrap();
+    let refused = |builder: StreamBuilder| async move {
+        let error = builder.open().await.err().expect("was opened");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.hint().is_some());
+    };
+    refused(open(Start::At(token.clone())).emit(Emit::Changes)).await;
+    refused(open(Start::At(token.clone())).order(Order::PerSnapshot)).await;
+    let filter = crate::expr::parse("id > 3", feed.table.schema()).unwrap();
+    refused(open(Start::At(token.clone())).filter(filter)).await;
+    refused(open(Start::At(token.clone().covering(|group| group < 9)))).await;
+    refused(Feed::new().appends().start(Start::At(token.clone()))).await;
+    open(Start::At(token.clone())).select(["id"]).lanes(7).open().await.unwrap();
+
+    // The right shape, but it points at a file with another name.
+    let cursor = Cursor::File { manifest: 0, entry: 0, row: 1 };
+    let inside = Inside { cursor, digest: 12345 };
+    let mut wrong = token;
+    (0..64).for_each(|group| wrong.set(group, Place::Within(second, inside)));
+    let error = all(open(Start::At(wrong))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("another file"), "{error}");
+}

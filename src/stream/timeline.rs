@@ -1,0 +1,245 @@
+//! The snapshots that a stream walks over, one step each, with their times.
+//!
+//! In: a branch and the place to go on from. Out: numbered [`Step`]s, growing as commits are
+//! noticed. Here a stream learns that its position expired, or that history was rewritten.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{MAIN_BRANCH, Operation, SnapshotId, SnapshotRef};
+use crate::table::{At, Place, Table};
+
+/// The commit that a batch belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitInfo {
+    /// The snapshot.
+    pub snapshot_id: SnapshotId,
+    /// Its sequence number: later commits of a branch have higher ones.
+    pub sequence_number: i64,
+    /// When it was committed, in milliseconds since the epoch, by the writer's clock.
+    pub committed_at_ms: i64,
+    /// The latest commit time of this snapshot and all before it: never goes back (STR-4).
+    pub time_ms: i64,
+    /// What kind of commit it was.
+    pub operation: Operation,
+    /// True for the rows of the whole snapshot, read before the changes that follow it.
+    pub is_full: bool,
+}
+
+/// One snapshot to deliver: its changes, or first of all its rows.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub number: u64,
+    pub snapshot: SnapshotRef,
+    pub commit: Arc<CommitInfo>,
+}
+
+impl Step {
+    fn new(number: u64, snapshot: &SnapshotRef, before_ms: i64, is_full: bool) -> Arc<Self> {
+        let commit = CommitInfo {
+            snapshot_id: SnapshotId(snapshot.snapshot_id()),
+            sequence_number: snapshot.sequence_number(),
+            committed_at_ms: snapshot.timestamp_ms(),
+            time_ms: snapshot.timestamp_ms().max(before_ms),
+            operation: snapshot.summary().operation.clone(),
+            is_full,
+        };
+        Arc::new(Self { number, snapshot: snapshot.clone(), commit: Arc::new(commit) })
+    }
+
+    pub fn id(&self) -> SnapshotId {
+        self.commit.snapshot_id
+    }
+
+    pub fn time_ms(&self) -> i64 {
+        self.commit.time_ms
+    }
+}
+
+/// The steps from a stream's position to the head of its branch.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    branch: String,
+    steps: VecDeque<Arc<Step>>,
+    /// The number of the next step.
+    end: u64,
+    /// The last snapshot known; `None` before the branch's first one.
+    last: Option<SnapshotId>,
+    last_time_ms: i64,
+}
+
+impl Timeline {
+    /// The steps after `from`; with `full`, the rows of that snapshot come first.
+    pub fn new(table: &Table, branch: &str, from: Option<SnapshotId>, full: bool) -> Result<Self> {
+        let before = from.and_then(|id| table.metadata().snapshot_by_id(id.0));
+        let last_time_ms = match before {
+            Some(snapshot) => time_of(table, snapshot),
+            None => i64::MIN,
+        };
+        let mut timeline = Self {
+            branch: branch.to_string(),
+            steps: VecDeque::new(),
+            end: 0,
+            last: from,
+            last_time_ms,
+        };
+        if let Some(id) = from.filter(|_| full) {
+            let Some(snapshot) = before else { return Err(expired(table, branch, id)) };
+            timeline.push(snapshot, true);
+        }
+        timeline.extend(table)?;
+        Ok(timeline)
+    }
+
+    /// Takes in what was committed since; true if there was anything.
+    ///
+    /// # Errors
+    /// `PositionExpired`, `HistoryRewritten`.
+    pub fn extend(&mut self, table: &Table) -> Result<bool> {
+        let added = snapshots_after(table, &self.branch, self.last)?;
+        for snapshot in &added {
+            self.push(snapshot, false);
+        }
+        Ok(!added.is_empty())
+    }
+
+    fn push(&mut self, snapshot: &SnapshotRef, is_full: bool) {
+        let step = Step::new(self.end, snapshot, self.last_time_ms, is_full);
+        self.end += 1;
+        self.last = Some(step.id());
+        self.last_time_ms = step.time_ms();
+        self.steps.push_back(step);
+    }
+
+    pub fn branch(&self) -> &str {
+        &self.branch
+    }
+
+    /// The number of the step that the next commit will be.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn first(&self) -> u64 {
+        self.end - self.steps.len() as u64
+    }
+
+    pub fn get(&self, number: u64) -> Option<&Arc<Step>> {
+        let at = number.checked_sub(self.first())?;
+        self.steps.get(usize::try_from(at).ok()?)
+    }
+
+    pub fn steps(&self) -> impl Iterator<Item = &Arc<Step>> {
+        self.steps.iter()
+    }
+
+    /// True when the rows of a whole snapshot come first.
+    pub fn begins_full(&self) -> bool {
+        self.steps.front().is_some_and(|step| step.commit.is_full)
+    }
+
+    /// Lets go of steps that nobody will ask for again.
+    pub fn forget_before(&mut self, number: u64) {
+        while self.steps.front().is_some_and(|step| step.number < number) {
+            self.steps.pop_front();
+        }
+    }
+}
+
+/// The latest commit time of a snapshot and its ancestors (STR-4).
+fn time_of(table: &Table, snapshot: &SnapshotRef) -> i64 {
+    let ancestors = table.ancestors(SnapshotId(snapshot.snapshot_id()));
+    ancestors.map(|s| s.timestamp_ms()).max().unwrap_or_else(|| snapshot.timestamp_ms())
+}
+
+/// The head of a branch; `None` before its first commit.
+pub(super) fn head_of(table: &Table, branch: &str) -> Result<Option<SnapshotRef>> {
+    let known = table.metadata().snapshot_for_ref(branch).is_some() || branch == MAIN_BRANCH;
+    if !known {
+        return Err(Error::new(ErrorKind::NotFound, "the table has no such branch")
+            .with_context("table", table.ident())
+            .with_context("branch", branch)
+            .with_hint(format!("`meltwater inspect refs {}` lists them", table.ident())));
+    }
+    table.snapshot_at(&At::Ref(branch.to_string()))
+}
+
+/// The snapshots of a branch after `from`, oldest first (STR-5).
+///
+/// # Errors
+/// `PositionExpired` if the snapshots between are gone, `HistoryRewritten` if the branch does
+/// not contain `from` any more.
+pub(super) fn snapshots_after(
+    table: &Table,
+    branch: &str,
+    from: Option<SnapshotId>,
+) -> Result<Vec<SnapshotRef>> {
+    let Some(head) = head_of(table, branch)? else {
+        return match from {
+            None => Ok(Vec::new()),
+            Some(id) => Err(rewritten(table, branch, id)),
+        };
+    };
+    let mut found = Vec::new();
+    for snapshot in table.ancestors(SnapshotId(head.snapshot_id())) {
+        if Some(SnapshotId(snapshot.snapshot_id())) == from {
+            found.reverse();
+            return Ok(found);
+        }
+        found.push(snapshot.clone());
+    }
+    // A snapshot that expired is still a place to go on from while its child is there.
+    let missing = found.last().and_then(|s| s.parent_snapshot_id()).map(SnapshotId);
+    if missing == from {
+        found.reverse();
+        return Ok(found);
+    }
+    match (from, missing) {
+        // The history is whole and does not hold the position.
+        (Some(id), None) => Err(rewritten(table, branch, id)),
+        (Some(id), Some(_)) => Err(expired(table, branch, id)),
+        (None, _) => Err(expired_origin(table, branch)),
+    }
+}
+
+/// The earliest place that a stream of this branch can start after.
+pub(super) fn earliest_usable(table: &Table, branch: &str) -> Option<Place> {
+    let head = head_of(table, branch).ok()??;
+    let oldest = table.ancestors(SnapshotId(head.snapshot_id())).last()?;
+    Some(oldest.parent_snapshot_id().map_or(Place::Origin, |id| Place::After(SnapshotId(id))))
+}
+
+fn rewritten(table: &Table, branch: &str, from: SnapshotId) -> Error {
+    Error::new(ErrorKind::HistoryRewritten, "the branch no longer contains the stream's position")
+        .with_context("table", table.ident())
+        .with_context("branch", branch)
+        .with_context("position", from)
+        .with_hint(
+            "the branch was rolled back or replaced: rows delivered since may not be in the table; \
+             start anew, for example with a full read",
+        )
+}
+
+fn expired(table: &Table, branch: &str, from: SnapshotId) -> Error {
+    gone(table, branch, &format!("snapshot {from}"))
+}
+
+fn expired_origin(table: &Table, branch: &str) -> Error {
+    gone(table, branch, "the branch's beginning")
+}
+
+fn gone(table: &Table, branch: &str, from: &str) -> Error {
+    let error =
+        Error::new(ErrorKind::PositionExpired, format!("the history after {from} has expired"))
+            .with_context("table", table.ident())
+            .with_context("branch", branch);
+    let error = match earliest_usable(table, branch) {
+        Some(Place::After(id)) => error.with_context("earliest usable", format!("after:{id}")),
+        _ => error,
+    };
+    error.with_hint(
+        "start with a full read, or at the earliest usable position if the gap does not matter; \
+         `expire` with the positions folder keeps what named streams still need",
+    )
+}
