@@ -1,4 +1,5 @@
-//! A scan stays within its memory budget, whatever deletes it meets: allocations are counted.
+//! A scan stays within its memory budget, whatever deletes it meets, and so does a compaction that
+//! sorts more than that: allocations are counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -6,9 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::Int64Array;
 use futures::TryStreamExt;
-use meltwater::spec::PrimitiveType;
+use meltwater::catalog::{Catalog, FileSystemCatalog, NewTable};
+use meltwater::maintenance::{CompactOptions, SortBy, SortColumn};
+use meltwater::spec::{NamespaceIdent, PrimitiveType, Schema, TableIdent};
+use meltwater::storage::Storage;
+use meltwater::table::Table;
+use meltwater::write::AppendOptions;
 
 mod kit;
+
+const MIB: usize = 1024 * 1024;
+/// Tests count the allocations of one process: one at a time.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 struct Counting;
 
@@ -34,7 +44,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scan_holds_no_more_than_its_budget_and_a_quarter() {
-    const MIB: usize = 1024 * 1024;
+    let _alone = ALONE.lock().await;
     let spread = |n: i64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15u64 as i64);
     let batch = |from: i64, to: i64, step: usize| {
         let ids = Int64Array::from_iter_values((from..to).step_by(step).map(spread));
@@ -67,6 +77,54 @@ async fn a_scan_holds_no_more_than_its_budget_and_a_quarter() {
         drop(batches);
         let peak = PEAK.load(Ordering::Relaxed) - idle;
         assert_eq!(rows, 150_000, "budget {budget}");
+        assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sorting_compaction_holds_no_more_than_its_budget_and_a_quarter() {
+    let _alone = ALONE.lock().await;
+    // On disk: in the memory store the new files themselves would count.
+    let folder = tempfile::tempdir().unwrap();
+    let root = format!("file://{}", folder.path().display());
+    let catalog = Arc::new(FileSystemCatalog::new(root, Storage::default()));
+    let namespace = NamespaceIdent::new("ns".into());
+    catalog.create_namespace(&namespace, Default::default()).await.unwrap();
+    let long = |id, name| kit::required(id, name, PrimitiveType::Long);
+    let schema = Schema::builder().with_fields([long(1, "id"), long(2, "other")]).build().unwrap();
+    let ident = TableIdent::new(namespace, "t".into());
+    let loaded = catalog.create_table(&ident, NewTable::new(schema)).await.unwrap();
+    let mut table = Table::from_loaded(catalog, ident, loaded);
+    let spread = |n: i64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15u64 as i64);
+    for n in 0..6 {
+        let mut writer = table.append_writer(AppendOptions::default()).unwrap();
+        for k in 0..50 {
+            let from = (n * 50 + k) * 10_000;
+            let ids = Int64Array::from_iter_values((from..from + 10_000).map(spread));
+            let rows =
+                vec![("id", 1, Arc::new(ids.clone()) as _), ("other", 2, Arc::new(ids) as _)];
+            writer.write(kit::batch(rows)).await.unwrap();
+        }
+        table = table.append(writer.close().await.unwrap()).commit().await.unwrap().table;
+    }
+
+    // 48 MiB of rows, 120 MiB with their keys.
+    for budget in [128 * MIB, 64 * MIB] {
+        let by_id = SortColumn { name: "id".into(), descending: false };
+        let options = CompactOptions {
+            rewrite_all: true,
+            sort: Some(SortBy::Columns(vec![by_id])),
+            memory_budget_bytes: budget as u64,
+            max_concurrent_groups: 1,
+            spill_directory: Some(folder.path().to_owned()),
+            ..CompactOptions::default()
+        };
+        let idle = HELD.load(Ordering::Relaxed);
+        PEAK.store(idle, Ordering::Relaxed);
+        let table = table.refresh().await.unwrap();
+        let report = table.compact(options).run().await.unwrap();
+        let peak = PEAK.load(Ordering::Relaxed) - idle;
+        assert_eq!(report.report.after.rows, 3_000_000, "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
     }
 }

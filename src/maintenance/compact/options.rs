@@ -39,6 +39,7 @@ pub struct CompactOptions {
     /// Groups that are rewritten at the same time; one a core.
     pub max_concurrent_groups: usize,
     /// Bytes that the whole compaction may hold; 512 MiB: half to read, half to write and sort.
+    /// Much less than 64 MiB a group is not kept: a file on its way to the store takes 16 MiB.
     pub memory_budget_bytes: u64,
     /// Where sorted runs go that do not fit into memory; the system's folder unless set.
     pub spill_directory: Option<PathBuf>,
