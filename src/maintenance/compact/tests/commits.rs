@@ -143,6 +143,18 @@ async fn a_lost_answer_to_a_swap_that_landed_is_found_again() {
     assert_eq!((ids(&table).await, orphans(&table).await), (vec![0, 1, 2], 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_group_that_loses_every_attempt_of_a_commit_commits_again_without_writing_again() {
+    let (catalog, mut table) = table().await;
+    for n in 0..3 {
+        table = append(&table, &[n], 1).await;
+    }
+    catalog.fail_next([Fault::Conflict; 7]);
+    let report = table.compact(options()).run().await.unwrap();
+    assert_eq!((report.report.groups, report.report.conflicts), (1, 1));
+    assert_eq!((ids(&table).await, orphans(&table).await), (vec![0, 1, 2], 0));
+}
+
 #[tokio::test]
 async fn files_of_an_old_spec_move_to_the_current_one_unless_they_are_to_stay() {
     for keep_specs in [false, true] {
