@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
 use super::split::{Rows, Split};
@@ -81,28 +81,15 @@ impl ChangeBatch {
         let commit = &self.commit;
         let kinds = StringArray::from_iter_values(self.kinds.iter().map(|kind| kind.as_str()));
         let time = TimestampMillisecondArray::from(vec![commit.committed_at_ms; rows]);
-        let added: [(&str, ArrayRef); 4] = [
-            (&naming.change_type, Arc::new(kinds)),
-            (&naming.ordinal, Arc::new(Int64Array::from(vec![commit.sequence_number; rows]))),
-            (&naming.snapshot_id, Arc::new(Int64Array::from(vec![commit.snapshot_id.0; rows]))),
-            (&naming.timestamp, Arc::new(time.with_timezone("+00:00"))),
+        let added: [ArrayRef; 4] = [
+            Arc::new(kinds),
+            Arc::new(Int64Array::from(vec![commit.sequence_number; rows])),
+            Arc::new(Int64Array::from(vec![commit.snapshot_id.0; rows])),
+            Arc::new(time.with_timezone("+00:00")),
         ];
-        let schema = self.records.schema();
-        let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
         let mut columns = self.records.columns().to_vec();
-        for (name, column) in added {
-            if schema.field_with_name(name).is_ok() {
-                return Err(Error::invalid(
-                    "the table has a column with the name of a change column",
-                )
-                .with_context("column", name)
-                .with_hint("choose other names for the change columns"));
-            }
-            fields.push(Arc::new(Field::new(name, column.data_type().clone(), false)));
-            columns.push(column);
-        }
-        let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
-        Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
+        columns.extend(added);
+        Ok(RecordBatch::try_new(naming.schema(&self.records.schema())?, columns)?)
     }
 }
 
@@ -117,6 +104,34 @@ pub struct Naming {
     pub snapshot_id: String,
     /// When it was committed (default: `_commit_timestamp`).
     pub timestamp: String,
+}
+
+impl Naming {
+    /// The columns of [`ChangeBatch::to_flat`] for a stream whose batches have the columns `rows`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the table has a column of one of these names.
+    pub fn schema(&self, rows: &SchemaRef) -> Result<SchemaRef> {
+        let time = DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into()));
+        let added = [
+            (&self.change_type, DataType::Utf8),
+            (&self.ordinal, DataType::Int64),
+            (&self.snapshot_id, DataType::Int64),
+            (&self.timestamp, time),
+        ];
+        let mut fields: Vec<Arc<Field>> = rows.fields().iter().cloned().collect();
+        for (name, data_type) in added {
+            if rows.field_with_name(name).is_ok() {
+                return Err(Error::invalid(
+                    "the table has a column with the name of a change column",
+                )
+                .with_context("column", name)
+                .with_hint("leave that column out, or choose other names"));
+            }
+            fields.push(Arc::new(Field::new(name, data_type, false)));
+        }
+        Ok(Arc::new(Schema::new_with_metadata(fields, rows.metadata().clone())))
+    }
 }
 
 impl Default for Naming {
