@@ -13,6 +13,7 @@ mod create;
 mod delete;
 mod demo;
 mod failure;
+mod follow;
 mod input;
 mod inspect;
 mod names;
@@ -24,6 +25,7 @@ mod scan;
 mod schema;
 mod session;
 mod shell;
+mod streams;
 mod terminal;
 mod time;
 mod write;
@@ -80,6 +82,10 @@ enum Command {
     Compact(compact::Compact),
     /// Print the rows that are alive
     Scan(scan::Scan),
+    /// Print the changes of a table in order, as they are committed
+    Follow(follow::Follow),
+    /// List, reset or remove named streams
+    Streams(streams::Streams),
     /// Look at a table's metadata
     Inspect(inspect::Inspect),
     /// Change schema, partition spec or properties
@@ -144,6 +150,9 @@ impl Cli {
             Command::Delete(command) => command.run(session).await,
             Command::Compact(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
+            // Ends cleanly by itself, with the position stored.
+            Command::Follow(command) => command.run(session).await,
+            Command::Streams(command) => command.run(session).await,
             // One commit each: over before a person could mean to stop it.
             Command::Create(command) => command.run(session).await,
             Command::Alter(command) => command.run(session).await,

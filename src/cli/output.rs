@@ -41,6 +41,8 @@ pub(super) enum RowFormat {
 pub(super) trait RowSink: Send {
     /// Prints a batch, or keeps it.
     fn write(&mut self, batch: &RecordBatch) -> Outcome;
+    /// Hands over what is printed so far, as far as the format allows.
+    fn flush(&mut self) -> Outcome;
     /// Prints what is left.
     fn finish(self: Box<Self>) -> Outcome;
 }
@@ -180,6 +182,10 @@ impl<W: Write + Send> RowSink for TableSink<W> {
         Ok(())
     }
 
+    fn flush(&mut self) -> Outcome {
+        Ok(self.out.flush()?)
+    }
+
     fn finish(mut self: Box<Self>) -> Outcome {
         if self.grid.is_none() {
             self.header(&[])?;
@@ -200,6 +206,10 @@ impl<W: Write + Send> RowSink for JsonSink<W> {
         Ok(())
     }
 
+    fn flush(&mut self) -> Outcome {
+        Ok(self.writer.get_mut().flush()?)
+    }
+
     fn finish(mut self: Box<Self>) -> Outcome {
         self.writer.finish()?;
         self.writer.into_inner().flush()?;
@@ -218,9 +228,14 @@ impl<W: Write + Send> RowSink for CsvSink<W> {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>) -> Outcome {
-        // A result without rows still has its header.
+    fn flush(&mut self) -> Outcome {
+        // Rows are handed over as they are written; what may be missing is the header.
         self.writer.write(&RecordBatch::new_empty(self.text.schema.clone()))?;
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Outcome {
+        self.flush()?;
         self.writer.into_inner().flush()?;
         Ok(())
     }
@@ -233,6 +248,11 @@ struct ParquetSink<W: Write + Send> {
 impl<W: Write + Send> RowSink for ParquetSink<W> {
     fn write(&mut self, batch: &RecordBatch) -> Outcome {
         self.writer.write(batch).map_err(parquet_failure)
+    }
+
+    fn flush(&mut self) -> Outcome {
+        // Nothing can be read before the footer is written.
+        Ok(())
     }
 
     fn finish(self: Box<Self>) -> Outcome {
@@ -264,6 +284,10 @@ impl<W: Write + Send> RowSink for ArrowSink<W> {
         Ok(())
     }
 
+    fn flush(&mut self) -> Outcome {
+        Ok(self.writer.flush()?)
+    }
+
     fn finish(mut self: Box<Self>) -> Outcome {
         self.writer.finish()?;
         self.writer.flush()?;
@@ -280,6 +304,10 @@ struct CanonicalSink<W> {
 impl<W: Write + Send> RowSink for CanonicalSink<W> {
     fn write(&mut self, batch: &RecordBatch) -> Outcome {
         self.lines.extend(canonical_lines(batch, &self.schema)?);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Outcome {
         Ok(())
     }
 

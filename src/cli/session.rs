@@ -13,7 +13,10 @@ use crate::catalog::{self, Catalog};
 use crate::error::{Error, ErrorKind};
 use crate::spec::TableIdent;
 use crate::storage::PathMap;
-use crate::table::Table;
+use crate::table::{PositionStore, Table};
+
+/// The folder of positions beside a SQLite catalog.
+const POSITIONS: &str = "meltwater-positions";
 
 /// The settings of one run of the command.
 #[derive(Debug, Clone)]
@@ -104,6 +107,22 @@ impl Session {
             true => Ok(self.at_place(name).await?.0),
             false => self.named(name).await,
         }
+    }
+
+    /// Where the positions of this table's streams are stored: the folder given, else
+    /// `meltwater-positions` beside the SQLite catalog.
+    pub(super) fn positions(&self, table: &str, given: Option<&Path>) -> Outcome<PositionStore> {
+        let folder = match (given, sqlite_file(&self.catalog)) {
+            (Some(folder), _) => folder.to_path_buf(),
+            (None, Some(file)) if !is_place(table) => Path::new(file).with_file_name(POSITIONS),
+            _ => {
+                return Err(Failure::Usage(
+                    "nobody knows where positions are stored here; name a folder with --positions"
+                        .into(),
+                ));
+            }
+        };
+        Ok(PositionStore::directory(folder)?)
     }
 
     async fn named(&self, name: &str) -> Outcome<Table> {

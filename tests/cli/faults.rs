@@ -1,10 +1,10 @@
 //! Wrong words, missing and damaged things, interruptions and sudden death.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{Desk, assert_fails, said};
+use crate::support::{Desk, assert_fails, said, signal};
 
 #[test]
 fn wrong_usage_exits_with_2() {
@@ -115,11 +115,6 @@ fn a_place_that_cannot_be_written_leaves_the_table_unchanged() {
         "sqlite:blocked/c.db?warehouse=blocked",
     ]);
     assert_fails(&said, 1, &["blocked"]);
-}
-
-fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(status.success());
 }
 
 fn wait(child: &mut Child, patience: Duration) -> Option<std::process::ExitStatus> {

@@ -3,6 +3,7 @@
 
 mod compact;
 mod faults;
+mod follow;
 mod formats;
 #[cfg(unix)]
 mod full_disk;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -148,4 +148,10 @@ pub fn assert_fails(said: &Said, code: i32, parts: &[&str]) {
         assert!(said.err.contains(part), "no `{part}` in:\n{}", said.err);
     }
     assert!(!said.err.contains("panicked"), "{}", said.err);
+}
+
+/// Sends a signal such as `-INT`.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
 }

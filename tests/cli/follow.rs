@@ -1,0 +1,389 @@
+//! The change stream as a process among others: in pipes, on demand, stopped and killed.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Desk, assert_fails, said, signal};
+
+const CAUGHT_UP: [&str; 4] = ["--from", "earliest", "--until", "caught-up"];
+
+impl Desk {
+    /// Followed rows as JSON.
+    fn followed(&self, flags: &[&str]) -> Vec<Value> {
+        rows(&self.ok(&[&["follow", "t.t"], flags].concat()))
+    }
+
+    /// The rows of `t.t` by id.
+    fn table(&self) -> BTreeMap<i64, Value> {
+        let rows = rows(&self.ok(&["scan", "t.t", "--format", "jsonl"]));
+        rows.into_iter().map(|row| (row["id"].as_i64().unwrap(), row)).collect()
+    }
+
+    fn follower(&self, flags: &[&str]) -> Child {
+        self.command(&[&["follow", "t.t"], flags].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn kinds_and_ids(rows: &[Value]) -> Vec<(&str, i64)> {
+    let one = |row: &'static str, from: &serde_json::Value| from[row].as_i64().unwrap();
+    rows.iter().map(|r| (r["_change_type"].as_str().unwrap(), one("id", r))).collect()
+}
+
+/// The table that strictly replayed changes lead to: nothing comes twice, nothing goes that is
+/// not there as it was.
+fn replayed(rows: &[Value]) -> BTreeMap<i64, Value> {
+    let mut table = BTreeMap::new();
+    for row in rows {
+        let mut bare = row.clone();
+        bare.as_object_mut().unwrap().retain(|name, _| !name.starts_with('_'));
+        let id = row["id"].as_i64().unwrap();
+        match row["_change_type"].as_str().unwrap() {
+            "insert" | "update_after" => {
+                assert_eq!(table.insert(id, bare), None, "{row} came twice");
+            }
+            _ => assert_eq!(table.remove(&id), Some(bare), "{row} went, and was not there so"),
+        }
+    }
+    table
+}
+
+fn change(desk: &Desk) {
+    desk.ok_with(&["upsert", "t.t", "-"], "{\"id\":2,\"name\":\"new\"}\n{\"id\":4}\n");
+    desk.ok(&["delete", "t.t", "--where", "id = 1"]);
+}
+
+#[test]
+fn changes_come_in_order_with_old_and_new_values() {
+    let desk = Desk::with_orders();
+    change(&desk);
+    let rows = desk.followed(&CAUGHT_UP);
+    assert_eq!(replayed(&rows), desk.table());
+    let mut of_upsert = kinds_and_ids(&rows[3..6]);
+    of_upsert.sort_unstable();
+    assert_eq!(of_upsert, [("insert", 4), ("update_after", 2), ("update_before", 2)]);
+    assert_eq!(kinds_and_ids(&rows[6..]), [("delete", 1)]);
+    let before = rows.iter().find(|r| r["_change_type"] == "update_before").unwrap();
+    assert_eq!(before["name"], "b");
+    assert_eq!(before["price"], Value::Null);
+    let snapshots = desk.json(&["inspect", "snapshots", "t.t"]);
+    assert_eq!(rows[6]["_commit_snapshot_id"], snapshots[2]["snapshot_id"]);
+    assert_eq!(rows[6]["_commit_timestamp"], snapshots[2]["committed_at"]);
+}
+
+#[test]
+fn every_format_holds_the_same_changes() {
+    let desk = Desk::with_orders();
+    change(&desk);
+    let rows = desk.followed(&CAUGHT_UP);
+    let csv = desk.ok(&[&["follow", "t.t", "--format", "csv"][..], &CAUGHT_UP].concat());
+    assert_eq!(
+        csv.lines().next().unwrap(),
+        "id,name,price,_change_type,_change_ordinal,_commit_snapshot_id,_commit_timestamp"
+    );
+    assert_eq!(csv.lines().count(), rows.len() + 1);
+    let arrow = [&["follow", "t.t", "--format", "arrow"][..], &CAUGHT_UP].concat();
+    let bytes = desk.command(&arrow).output().unwrap().stdout;
+    std::fs::write(desk.path("changes.arrow"), bytes).unwrap();
+    desk.ok(&["create", "t.changes", "--like", "changes.arrow"]);
+    desk.ok(&["append", "t.changes", "changes.arrow"]);
+    let scanned = desk.ok(&["scan", "t.changes", "--format", "jsonl"]);
+    assert_eq!(scanned.lines().count(), rows.len());
+    let lines = desk.ok(&[&["follow", "t.t", "--format", "lines"][..], &CAUGHT_UP].concat());
+    assert!(lines.contains("~ id=2  name=b → new  price=null"), "{lines}");
+    assert!(lines.contains("- id=1  name=a  price=1.5"), "{lines}");
+}
+
+#[test]
+fn emission_projection_filter_and_kinds_shape_what_is_told() {
+    let desk = Desk::with_orders();
+    let appended = desk.followed(&[&["--emit", "appends"][..], &CAUGHT_UP].concat());
+    assert_eq!(kinds_and_ids(&appended), [("insert", 1), ("insert", 2), ("insert", 3)]);
+    change(&desk);
+    let refused = desk.run(&[&["follow", "t.t", "--emit", "appends"][..], &CAUGHT_UP].concat());
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("upserts") && refused.err.contains("changes"), "{}", refused.err);
+
+    let upserts = desk.followed(&[&["--emit", "upserts"][..], &CAUGHT_UP].concat());
+    let mut table = BTreeMap::new();
+    for row in &upserts {
+        let id = row["id"].as_i64().unwrap();
+        match row["_change_type"].as_str().unwrap() {
+            "delete" => table.remove(&id),
+            _ => table.insert(id, row["name"].clone()),
+        };
+    }
+    let names: BTreeMap<i64, Value> =
+        desk.table().into_iter().map(|(id, row)| (id, row["name"].clone())).collect();
+    assert_eq!(table, names);
+
+    let flags = ["--select", "id", "--where", "name = 'b'", "--drop", "insert"];
+    let left = desk.followed(&[&flags[..], &CAUGHT_UP].concat());
+    assert_eq!(kinds_and_ids(&left), [("delete", 2)], "an update out of the filter is a delete");
+    assert!(left[0].get("name").is_none());
+}
+
+#[test]
+fn a_named_stream_goes_on_where_it_stopped() {
+    let desk = Desk::with_orders();
+    let named = [&["--name", "n"][..], &CAUGHT_UP].concat();
+    assert_eq!(desk.followed(&named).len(), 3);
+    assert_eq!(desk.followed(&named).len(), 0);
+    change(&desk);
+    let listed = desk.json(&["streams", "t.t"]);
+    assert_eq!(listed[0]["name"], "n");
+    assert_eq!(listed[0]["snapshots_behind"], 2);
+    assert_eq!(desk.followed(&[&["--lanes", "3"], &named[..]].concat()).len(), 4);
+    assert_eq!(desk.json(&["streams", "t.t"])[0]["snapshots_behind"], 0);
+    assert!(desk.path("warehouse/meltwater-positions").is_dir());
+
+    desk.ok(&["streams", "reset", "t.t", "n", "--to", "earliest"]);
+    assert_eq!(replayed(&desk.followed(&named)), desk.table());
+    desk.ok(&["streams", "remove", "t.t", "n"]);
+    assert_eq!(desk.json(&["streams", "t.t"]), Value::Array(Vec::new()));
+    let unknown = desk.run(&["streams", "remove", "t.t", "n"]);
+    assert_fails(&unknown, 1, &["`n`", "hint:"]);
+}
+
+#[test]
+fn the_last_words_tell_how_to_go_on() {
+    let desk = Desk::with_orders();
+    let said = desk.run(&[&["follow", "t.t"][..], &CAUGHT_UP].concat());
+    let line = said.err.lines().find(|l| l.contains("--from 'at:")).unwrap_or_else(|| {
+        panic!("no word about going on:\n{}", said.err);
+    });
+    let token = line.split('\'').nth(1).unwrap();
+    change(&desk);
+    assert_eq!(desk.followed(&["--from", token, "--until", "caught-up"]).len(), 4);
+}
+
+#[test]
+fn a_live_follower_tells_a_commit_at_once() {
+    let desk = Desk::with_orders();
+    let mut follower = desk.follower(&["--name", "live", "--from", "latest", "--tokens"]);
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    // Wait for the hold, so that `latest` is before the commit.
+    await_that(|| desk.json(&["streams", "t.t"]).as_array().is_some_and(|rows| rows.len() == 1));
+    desk.ok_with(&["append", "t.t", "-"], "{\"id\":9}\n");
+    let committed = Instant::now();
+    let row: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let waited = committed.elapsed();
+    assert_eq!(row["id"], 9);
+    assert!(row["_token"].is_string(), "{row}");
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+
+    for name in ["-INT", "-TERM"] {
+        signal(&follower, name);
+        let said = said(follower.wait_with_output().unwrap());
+        assert_eq!(said.code, 0, "{name}: {}", said.err);
+        assert!(said.err.contains("stored as `live`"), "{name}: {}", said.err);
+        assert_eq!(desk.json(&["streams", "t.t"])[0]["snapshots_behind"], 0);
+        follower = desk.follower(&["--name", "live"]);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn a_table_of_another_engine_is_followed_by_its_folder() {
+    let desk = Desk::new();
+    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/fixtures/pos_duckdb/table");
+    let followed = rows(&desk.ok(&[&["follow", place, "--lanes", "2"][..], &CAUGHT_UP].concat()));
+    let went = followed
+        .iter()
+        .filter(|r| matches!(r["_change_type"].as_str().unwrap(), "delete" | "update_before"));
+    let went = went.count();
+    assert!(went > 0, "the history holds deletes");
+    assert_eq!(followed.len() - 2 * went, 901);
+}
+
+fn await_that(mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it never came true");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_a_follower_early_is_no_error() {
+    let desk = Desk::with_orders();
+    let rows: String =
+        (10..60_000).map(|id| format!("{{\"id\":{id},\"name\":\"some text\"}}\n")).collect();
+    desk.ok_with(&["append", "t.t", "-"], &rows);
+    let program = crate::support::binary();
+    for format in ["lines", "jsonl", "csv"] {
+        // Without an end: the reader's leaving is what ends it.
+        let script = format!("{program} follow t.t --from earliest --format {format} | head -1");
+        let output = std::process::Command::new("bash")
+            .args(["-o", "pipefail", "-c", &script])
+            .current_dir(desk.path(""))
+            .output()
+            .unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && err.is_empty(), "{format}: {err}");
+    }
+}
+
+#[test]
+fn a_follower_stops_though_nobody_reads() {
+    let desk = Desk::with_orders();
+    let rows: String =
+        (10..60_000).map(|id| format!("{{\"id\":{id},\"name\":\"some text\"}}\n")).collect();
+    desk.ok_with(&["append", "t.t", "-"], &rows);
+    let mut follower = desk.follower(&["--name", "stuck", "--from", "earliest"]);
+    await_that(|| desk.json(&["streams", "t.t"]).as_array().is_some_and(|rows| rows.len() == 1));
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&follower, "-TERM");
+    let began = Instant::now();
+    while follower.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it waits for a reader for ever");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Nothing that was not taken counts as told.
+    assert_eq!(desk.json(&["streams", "t.t"])[0]["held"], false);
+    drop(follower.stdout.take());
+}
+
+/// Writes while `work` runs.
+fn beside_a_writer<T>(desk: &Desk, work: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut round = 0;
+            while !done.load(Ordering::Relaxed) {
+                round += 1;
+                let row = |n: i64| {
+                    let id = (round * 37 + n * 11) % 2500;
+                    format!("{{\"id\":{id},\"name\":\"round {round}\",\"price\":{n}}}\n")
+                };
+                let rows: String = (0..60).map(row).collect();
+                desk.ok_with(&["upsert", "t.t", "-"], &rows);
+                if round % 4 == 0 {
+                    let id = (round * 91) % 2500;
+                    desk.ok(&["delete", "t.t", "--where", &format!("id = {id}")]);
+                }
+            }
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Runs a follower again and again and kills it hard, a little later each time.
+fn kill_often(desk: &Desk, times: u64, flags: &[&str]) {
+    for round in 0..times {
+        let mut follower = desk.follower(flags);
+        // From before the first row to long after it; coprime steps, so that rounds differ.
+        std::thread::sleep(Duration::from_millis(20 + (round * 67) % 331));
+        follower.kill().unwrap();
+        let output = follower.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(!err.contains("error"), "round {round}: {err}");
+    }
+}
+
+#[test]
+fn a_follower_killed_fifty_times_loses_nothing_and_repeats_nothing() {
+    let desk = Desk::with_orders();
+    let rows: String =
+        (10..2_000).map(|id| format!("{{\"id\":{id},\"name\":\"at first\"}}\n")).collect();
+    desk.ok_with(&["append", "t.t", "-"], &rows);
+    let file = desk.path("changes.jsonl");
+    beside_a_writer(&desk, || {
+        kill_often(&desk, 50, &["--from", "earliest", "--to", "changes.jsonl"]);
+    });
+    let before = std::fs::metadata(&file).unwrap().len();
+    assert!(before > 100_000, "the followers got somewhere: {before} bytes");
+    desk.ok(&["follow", "t.t", "--to", "changes.jsonl", "--until", "caught-up"]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(replayed(&self::rows(&text)), desk.table());
+}
+
+#[test]
+fn a_named_follower_killed_often_loses_nothing() {
+    let desk = Desk::with_orders();
+    let mut seen: Vec<Value> = Vec::new();
+    let flags = ["--name", "k", "--from", "earliest"];
+    beside_a_writer(&desk, || {
+        for round in 0..10 {
+            let mut follower = desk.follower(&flags);
+            let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+            let reader = std::thread::spawn(move || {
+                let whole = lines.map_while(Result::ok);
+                whole.filter_map(|l| serde_json::from_str::<Value>(&l).ok()).collect::<Vec<_>>()
+            });
+            std::thread::sleep(Duration::from_millis(300 + (round * 413) % 1500));
+            follower.kill().unwrap();
+            follower.wait().unwrap();
+            seen.extend(reader.join().unwrap());
+        }
+    });
+    seen.extend(desk.followed(&[&flags[..], &["--until", "caught-up"]].concat()));
+    // What is told again is told in the same words.
+    let mut once: Vec<Value> = Vec::new();
+    let mut known = std::collections::HashSet::new();
+    for row in seen {
+        if known.insert(row.to_string()) {
+            once.push(row);
+        }
+    }
+    once.sort_by_key(|row| row["_change_ordinal"].as_i64().unwrap());
+    assert_eq!(replayed(&once), desk.table());
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_with_a_reason() {
+    let desk = Desk::with_orders();
+    desk.ok(&["create", "t.other", "--schema", "s.json", "--key", "id"]);
+    desk.ok_with(&["append", "t.other", "-"], "{\"id\":1}\n");
+    let foreign =
+        desk.run(&["follow", "t.other", "--from", "earliest", "--until", "caught-up"]).err;
+    let foreign = foreign.split('\'').nth(1).unwrap().to_string();
+    for (flags, parts) in [
+        (&["--from", "after:77"][..], &["77"][..]),
+        (&["--from", "at:mw1.garbage"], &["token"]),
+        (&["--from", foreign.as_str()], &["another table"]),
+        (&["--until", "snapshot:77"], &["77"]),
+        (&["--branch", "nope"], &["nope"]),
+        (&["--select", "nope"], &["nope"]),
+        (&["--where", "nope = 1"], &["nope"]),
+        (&["--key", "nope"], &["nope"]),
+        (&["--drop", "nope"], &["nope", "update_before"]),
+    ] {
+        assert_fails(&desk.run(&[&["follow", "t.t"], flags].concat()), 1, parts);
+    }
+    for flags in [
+        &["--from", "yesterday"][..],
+        &["--until", "tomorrow"],
+        &["--emit", "everything"],
+        &["--order", "none"],
+        &["--lanes", "0"],
+        &["--max-drift", "far"],
+        &["--to", "x.jsonl", "--name", "n"],
+        &["--tokens", "--format", "lines"],
+    ] {
+        let said = desk.run(&[&["follow", "t.t"], flags].concat());
+        assert_eq!(said.code, 2, "{flags:?}: {}", said.err);
+    }
+    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/fixtures/eq_flink/table");
+    let homeless = desk.run(&["follow", place, "--name", "n"]);
+    assert_fails(&homeless, 2, &["--positions"]);
+    desk.file("notes.txt", "not a follower's\n");
+    let said = desk.run(&["follow", "t.t", "--to", "notes.txt"]);
+    assert_fails(&said, 1, &["notes.txt", "hint:"]);
+}
