@@ -154,14 +154,16 @@ fn the_demo_leaves_a_table_and_its_last_lines_work() {
     let said = desk.run(&["demo", "--days", "1"]);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(said.err.contains("2013-01-01"), "{}", said.err);
+    assert!(said.err.contains("give exactly the table's"), "{}", said.err);
     let line = |start: &str| {
         said.err.lines().map(str::trim).find(|l| l.contains(start)).unwrap().to_string()
     };
     let script = format!(
-        "set -e\n{}\n{}\n{}\n{}",
+        "set -e\n{}\n{}\n{}\n{}\n{}",
         line("export MELTWATER_CATALOG"),
         line("--where \"dest = 'SFO'"),
         line("--tag"),
+        line("--until caught-up"),
         line("inspect snapshots"),
     );
     let shell = std::process::Command::new("bash")

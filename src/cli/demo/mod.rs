@@ -2,10 +2,13 @@
 //!
 //! A table of all flights that left New York in 2013, written as the airline would: the
 //! schedule of the year is appended, then each day's departures and arrivals upsert it and
-//! cancellations delete from it, while scans watch. The table stays.
+//! cancellations delete from it, while scans watch and a follower keeps a replica by changes
+//! alone. In the middle the follower is killed and goes on from its token; at the end its replica
+//! must be the table. The table stays.
 
 mod airline;
 mod board;
+mod follower;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,6 +30,7 @@ use crate::table::{RefUpdate, Table};
 use crate::write::{AppendOptions, UpsertOptions};
 use airline::{Airline, Day, KEY, News};
 use board::{Board, Latencies};
+use follower::Follower;
 
 const TABLE: &str = "demo.flights";
 const FOLDER: &str = "meltwater-demo";
@@ -54,6 +58,7 @@ impl Demo {
         show.publish_schedule(&airline).await?;
         show.fly(&airline, &session, usize::from(self.days)).await?;
         show.look_back().await?;
+        show.prove_the_replica().await?;
         show.say_how_to_go_on(&uri);
         Ok(())
     }
@@ -84,6 +89,7 @@ fn folder(given: Option<PathBuf>) -> Outcome<PathBuf> {
 /// The demo on stage: the table, and what was measured.
 struct Show {
     table: Table,
+    follower: Option<Follower>,
     began: Instant,
     rows: usize,
     writing: Duration,
@@ -109,8 +115,10 @@ impl Show {
             KEY.join(", "),
             folder.display(),
         ));
+        let table = Table::from_loaded(catalog, ident, loaded);
         Ok(Self {
-            table: Table::from_loaded(catalog, ident, loaded),
+            follower: Some(Follower::start(&table)),
+            table,
             began: Instant::now(),
             rows: 0,
             writing: Duration::ZERO,
@@ -149,7 +157,8 @@ impl Show {
     /// Flies day after day; each line is a scan of the day as the table has it now.
     async fn fly(&mut self, airline: &Airline, session: &Session, days: usize) -> Outcome {
         say("date        scheduled  flown  cancelled  delay   late   commit    scan");
-        for day in airline.days().iter().take(days) {
+        for (number, day) in airline.days().iter().take(days).enumerate() {
+            self.disturb(number, days).await?;
             let commits = Instant::now();
             let news = airline.news(day)?;
             let count = u32::try_from(news.len()).unwrap_or(1).max(1);
@@ -185,6 +194,46 @@ impl Show {
                 return Err(Failure::Interrupted);
             }
         }
+        Ok(())
+    }
+
+    /// Kills the follower in the middle of the days, and lets another go on a day later.
+    async fn disturb(&mut self, day: usize, days: usize) -> Outcome {
+        let Some(follower) = &mut self.follower else { return Ok(()) };
+        if day == days / 2 {
+            let changes = follower.kill().await?;
+            let changes = group(usize::try_from(changes).unwrap_or_default());
+            say(format!("  (the follower is killed after {changes} changes)"));
+        }
+        if day == (days / 2 + 1).min(days - 1) {
+            follower.resume(2);
+            say("  (another goes on from its token, on two lanes)");
+        }
+        Ok(())
+    }
+
+    /// Replaying the followed changes must have given exactly the table.
+    async fn prove_the_replica(&mut self) -> Outcome {
+        let Some(follower) = self.follower.take() else { return Ok(()) };
+        let began = Instant::now();
+        let replica = follower.prove(&self.table).await?;
+        let number = |n: u64| group(usize::try_from(n).unwrap_or_default());
+        say(format!(
+            "Followed beside the writer: {} inserts, {} updates with old and new values, {} deletes;\n\
+             first change seen {} after the commit (p50), {} (p95).",
+            number(replica.inserted),
+            number(replica.updated),
+            number(replica.deleted),
+            millis(replica.seen.percentile(50)),
+            millis(replica.seen.percentile(95)),
+        ));
+        say(format!(
+            "Replayed: the changes alone, across the kill, give exactly the table's {} rows ({} to catch\n\
+             up and compare). {:.0} s in all.",
+            group(replica.len()),
+            millis(began.elapsed()),
+            self.began.elapsed().as_secs_f64()
+        ));
         Ok(())
     }
 
@@ -267,8 +316,7 @@ impl Show {
             millis(self.scans.percentile(50)),
         ));
         say(format!(
-            "Files: {data} data, {positions} position-delete, {equality} equality-delete. {:.0} s in all.",
-            self.began.elapsed().as_secs_f64()
+            "Files: {data} data, {positions} position-delete, {equality} equality-delete."
         ));
         Ok(())
     }
@@ -296,6 +344,7 @@ impl Show {
              {program} scan {TABLE} --where \"dest = 'SFO' and dep_delay > 60\" --limit 10\n  \
              {program} scan {TABLE} --tag {TAG} --where \"origin = 'JFK' and dest = 'HNL'\" --limit 3\n  \
              {program} delete {TABLE} --where \"carrier = 'HA'\"\n  \
+             {program} follow {TABLE} --from earliest --until caught-up --where \"dest = 'HNL'\"\n  \
              {program} inspect snapshots {TABLE}\n  \
              {program} inspect partitions {TABLE}\n"
         ));
