@@ -2,6 +2,9 @@
 //! scan as a sorted list of them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod history;
+pub mod replay;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

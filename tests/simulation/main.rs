@@ -1,9 +1,11 @@
-//! Deterministic simulation: two upserting writers, a deleter, a rewriter and a compactor on one
-//! table of the file-system catalog, over a store that refuses, stalls, loses answers and lists
-//! stale. One seed decides everything, and an auditor replays history afterwards.
+//! Deterministic simulation: two upserting writers, a deleter, a rewriter, a compactor and two
+//! followers on one table of the file-system catalog, over a store that refuses, stalls, loses
+//! answers and lists stale. One seed decides everything, and an auditor replays history afterwards.
 //!
 //! A failing seed is replayed by `MELTWATER_SEED=81 cargo test --test simulation`.
 
+mod followers;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::cell::{Cell, RefCell};
@@ -371,6 +373,11 @@ fn simulate(seed: u64) -> Result<()> {
     };
     runtime.block_on(tokio::task::LocalSet::new().run_until(async move {
         world.create().await?;
+        let quiet = Rc::new(Cell::new(false));
+        let followers = [
+            tokio::task::spawn_local(followers::exact(world.clone(), 7, quiet.clone())),
+            tokio::task::spawn_local(followers::named(world.clone(), 8, quiet.clone())),
+        ];
         let actors = [
             tokio::task::spawn_local(writer(world.clone(), 1, 8)),
             tokio::task::spawn_local(writer(world.clone(), 2, 8)),
@@ -380,6 +387,10 @@ fn simulate(seed: u64) -> Result<()> {
         ];
         for actor in actors {
             actor.await.map_err(|e| Error::internal("an actor panicked").with_source(e))??;
+        }
+        quiet.set(true);
+        for follower in followers {
+            follower.await.map_err(|e| Error::internal("a follower panicked").with_source(e))??;
         }
         audit(&world).await
     }))

@@ -1,0 +1,268 @@
+//! How fast do changes flow? Against the floor (plain `parquet` decode of the files a follower has
+//! to read), what a poll that finds nothing costs, how long it takes to resume, and how much memory
+//! a snapshot of very many files takes.
+//!
+//! Goals (DESIGN §9): `Appends` on one lane at least 0.85 of the floor, `Upserts` 0.7; `Changes`
+//! over 10M live rows in 100 files with 10k keys a commit, 9 of 10 new and the rest in the newest
+//! files, warm: at least a commit a second, at most 5 % of the table's bytes read per commit.
+
+mod support;
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use meltwater::read::Emit;
+use meltwater::spec::{DataFile, PartitionKey, SnapshotId};
+use meltwater::stream::{ChangeStream, Start, StreamEvent, Until};
+use meltwater::table::{Table, Token, WriteResult};
+use meltwater::write::{AppendOptions, UpsertOptions};
+use support::{Result, decode, median, peak_memory_mib, report, scaled, speed, threads, wanted};
+
+fn main() -> Result<()> {
+    support::runtime().block_on(async {
+        if wanted("follow/appends") {
+            appends().await?;
+        }
+        if wanted("follow/upserts") {
+            upserts().await?;
+        }
+        if wanted("follow/changes") {
+            changes(Keys::Recent).await?;
+            changes(Keys::Anywhere).await?;
+        }
+        if wanted("follow/idle") {
+            idle().await?;
+        }
+        if wanted("follow/many_files") {
+            many_files().await?;
+        }
+        Ok(())
+    })
+}
+
+/// Commits rows `range` in one append; gives the files.
+async fn append(table: &Table, range: Range<u64>) -> Result<(Table, Vec<DataFile>)> {
+    let mut writer = table.append_writer(AppendOptions::default())?;
+    for start in range.clone().step_by(65_536) {
+        let rows = start..(start + 65_536).min(range.end);
+        writer.write(support::rows(table.schema(), rows)?).await?;
+    }
+    let written = writer.close().await?;
+    let files = written.data_files.clone();
+    Ok((table.append(written).commit().await?.table, files))
+}
+
+async fn upsert(table: &Table, batches: Vec<Range<u64>>) -> Result<(Table, Vec<DataFile>)> {
+    let mut writer = table.upsert_writer(UpsertOptions::default())?;
+    for range in batches {
+        writer.write(support::rows(table.schema(), range)?).await?;
+    }
+    let written = writer.close().await?;
+    let files = written.files().cloned().collect();
+    Ok((table.row_delta(written).commit().await?.table, files))
+}
+
+/// A table of `files` commits of one file each.
+async fn appended(
+    folder: &std::path::Path,
+    rows: u64,
+    files: u64,
+) -> Result<(Table, Vec<DataFile>)> {
+    let mut table = support::table(folder, support::schema(), &[]).await?;
+    let mut all = Vec::new();
+    for n in 0..files {
+        let (next, files) = append(&table, rows * n / files..rows * (n + 1) / files).await?;
+        table = next;
+        all.extend(files);
+    }
+    Ok((table, all))
+}
+
+/// Takes what is there; gives rows and the token behind them.
+async fn drain(mut changes: ChangeStream) -> Result<(u64, Option<Token>)> {
+    let (mut rows, mut token) = (0, None);
+    while let Some(event) = changes.try_next().await? {
+        if let StreamEvent::Batch(batch) = event {
+            rows += batch.records.num_rows() as u64;
+            token = Some(batch.end());
+        }
+    }
+    Ok((rows, token))
+}
+
+async fn appends() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = scaled(10_000_000);
+    let (table, files) = appended(folder.path(), rows, 10).await?;
+    for lanes in [1, threads()] {
+        let floor = median(3, rows, || async { Ok(decode(&files, lanes)) }).await;
+        let follow = || async {
+            let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp);
+            Ok(drain(stream.emit(Emit::Appends).lanes(lanes).open().await?).await?.0)
+        };
+        let taken = median(5, rows, follow).await;
+        let name = format!("follow/appends/{lanes}_lanes");
+        report(&name, taken, rows, "rows", &[("floor", speed(taken, floor))]);
+    }
+    Ok(())
+}
+
+async fn upserts() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (rows, each) = (scaled(2_000_000), scaled(200_000));
+    let (mut table, _) = appended(folder.path(), rows, 4).await?;
+    let base = SnapshotId(table.current_snapshot().expect("rows").snapshot_id());
+    let mut files = Vec::new();
+    for n in 0..10 {
+        let (next, written) = upsert(&table, vec![n * each / 2..n * each / 2 + each]).await?;
+        table = next;
+        files.extend(written);
+    }
+    // Data and keys of deletes: what has to be read at the least.
+    let floor = median(3, 20 * each, || async { Ok(decode(&files, 1)) }).await;
+    let follow = || async {
+        let stream = table.stream().start(Start::AfterSnapshot(base)).until(Until::CaughtUp);
+        Ok(drain(stream.emit(Emit::Upserts).open().await?).await?.0)
+    };
+    let taken = median(3, 10 * each, follow).await;
+    report("follow/upserts", taken, 10 * each, "rows", &[("floor", speed(taken, floor))]);
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Keys {
+    /// 9 of 10 new, the rest in the five newest files.
+    Recent,
+    /// Spread over all live rows.
+    Anywhere,
+}
+
+async fn changes(kind: Keys) -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (rows, each, commits) = (scaled(10_000_000), scaled(10_000), 10);
+    let (mut table, files) = appended(folder.path(), rows, 100).await?;
+    let bytes: u64 = files.iter().map(|f| f.file_size_in_bytes).sum();
+    let stream = table.stream().start(Start::Latest).until(Until::Forever);
+    let mut stream = stream.emit(Emit::Changes).open().await?;
+    let (mut took, mut read) = (Vec::new(), Vec::new());
+    for n in 0..commits {
+        let fresh = rows + n * each;
+        let keys = match kind {
+            Keys::Recent => {
+                let old = fresh - 5 * each / 2 + (n % 5) * each / 10;
+                vec![fresh..fresh + each * 9 / 10, old..old + each / 10]
+            }
+            Keys::Anywhere => {
+                (0..each).map(|k| (k * 7919 + n) * 997 % rows).map(|k| k..k + 1).collect()
+            }
+        };
+        let (before, began) = (bytes_read(), Instant::now());
+        table = upsert(&table, keys).await?.0;
+        let head = SnapshotId(table.current_snapshot().expect("rows").snapshot_id());
+        let mut seen = 0;
+        while seen < each {
+            if let Some(StreamEvent::Batch(batch)) = stream.try_next().await? {
+                assert_eq!(batch.commit.snapshot_id, head);
+                seen += batch.kinds.iter().filter(|k| k.as_str() != "update_before").count() as u64;
+            }
+        }
+        // The first commits fill what is remembered of files.
+        if n >= 3 {
+            took.push(began.elapsed());
+            read.push(bytes_read() - before);
+        }
+    }
+    took.sort();
+    read.sort();
+    let (taken, share) = (took[took.len() / 2], read[read.len() / 2] as f64 / bytes as f64);
+    let name = format!("follow/changes/{}_keys", format!("{kind:?}").to_lowercase());
+    report(&name, taken, 1, "commits", &[("of the table's bytes read", share)]);
+    Ok(())
+}
+
+/// Bytes that this process has read so far (Linux).
+fn bytes_read() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|l| l.strip_prefix("rchar: "));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Processor time of this process so far, in ticks of 10 ms (Linux).
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let fields = after_name.split_whitespace().skip(11).take(2);
+    fields.filter_map(|n| n.parse::<u64>().ok()).sum()
+}
+
+async fn idle() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut table, _) = appended(folder.path(), scaled(1_000_000), 100).await?;
+    let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp);
+    let (_, token) = drain(stream.emit(Emit::Appends).open().await?).await?;
+    let token = token.expect("rows were followed");
+    let resume = || async {
+        let stream = table.stream().start(Start::At(token.clone())).until(Until::CaughtUp);
+        Ok(drain(stream.emit(Emit::Appends).open().await?).await?.0)
+    };
+    report("follow/resume/nothing_behind", median(9, 0, resume).await, 1, "times", &[]);
+
+    let stream = table.stream().start(Start::Latest).emit(Emit::Appends);
+    let mut stream = stream.until(Until::Forever).open().await?;
+    let (before, wait) = (ticks(), Duration::from_secs(5));
+    let _ = tokio::time::timeout(wait, stream.try_next()).await;
+    while tokio::time::timeout(wait, stream.try_next()).await.is_ok() {}
+    let share = (ticks() - before) as f64 * 0.01 / (2.0 * wait.as_secs_f64());
+    println!("{:<44} {:>10.2} % of a processor", "follow/idle", share * 100.0);
+
+    let mut took = Vec::new();
+    for n in 0..20 {
+        table = append(&table, n..n + 1).await?.0;
+        let began = Instant::now();
+        while !matches!(stream.try_next().await?, Some(StreamEvent::Batch(_))) {}
+        took.push(began.elapsed());
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    took.sort();
+    report("follow/freshness/same_process_p50", took[10], 1, "commits", &[]);
+    report("follow/freshness/same_process_max", took[19], 1, "commits", &[]);
+    Ok(())
+}
+
+/// One snapshot of very many files: all but the first are links to one small file.
+async fn many_files() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    for files in [scaled(20_000), scaled(200_000)] {
+        let table = support::table(folder.path(), support::schema(), &[]).await?;
+        let (table, written) = append(&table, 0..1).await?;
+        let first = &written[0];
+        let real = first.file_path.trim_start_matches("file://");
+        let mut linked = Vec::new();
+        for n in 0..files {
+            let path = format!("{real}-{n}.parquet");
+            std::fs::hard_link(real, &path).expect("a link");
+            let file_path = format!("file://{path}");
+            let partition = PartitionKey::unpartitioned(0);
+            linked.push(DataFile { file_path, ..first.clone() });
+            debug_assert_eq!(linked[0].partition_key(), partition);
+        }
+        let all = WriteResult { data_files: linked, ..WriteResult::default() };
+        let table = table.append(all).commit().await?.table;
+        let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp);
+        let mut stream = stream.emit(Emit::Appends).open().await?;
+        let (before, began) = (peak_memory_mib(), Instant::now());
+        let mut rows = 0;
+        while rows < 1000.min(files) {
+            if let Some(StreamEvent::Batch(batch)) = stream.try_next().await? {
+                rows += batch.records.num_rows() as u64;
+            }
+        }
+        let name = format!("follow/many_files/{files}/first_1000_rows");
+        report(&name, began.elapsed(), rows, "rows", &[]);
+        if let (Some(before), Some(after)) = (before, peak_memory_mib()) {
+            println!("{:<44} {before:>10} MiB before, {after} MiB peak", "");
+        }
+    }
+    Ok(())
+}
