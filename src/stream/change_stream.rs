@@ -91,8 +91,9 @@ impl ChangeStream {
     }
 
     /// One stream a lane, to be spawned where the caller likes. Their commits merge into the one
-    /// stored position. A lane that is not polled holds back the others as far as alignment and
-    /// barriers say, and no further.
+    /// stored position. Poll them side by side: a lane that is not polled holds back the others
+    /// as far as alignment and barriers say (at a change of spec, and behind the rows of a whole
+    /// snapshot), and no further.
     ///
     /// # Errors
     /// `InvalidInput` for order per snapshot, which is one sequence.

@@ -94,7 +94,7 @@ impl Consumer {
             if let Some(waiting) = state.lanes.get_mut(lane) {
                 waiting.wait(context.waker());
             }
-            if let Some(event) = self.from_lane(&mut state, lane) {
+            if let Some(event) = self.next_of(&mut state, lane) {
                 self.turn = (turn + 1) % self.lanes.len();
                 return Poll::Ready(Some(event));
             }
@@ -106,7 +106,7 @@ impl Consumer {
     }
 
     /// Takes from a lane until there is something to tell.
-    fn from_lane(&mut self, state: &mut State, lane: usize) -> Option<Result<StreamEvent>> {
+    fn next_of(&mut self, state: &mut State, lane: usize) -> Option<Result<StreamEvent>> {
         while let Some(out) = state.pop(lane) {
             // Room, alignment and barriers may all have changed.
             self.hub.ring_lanes();

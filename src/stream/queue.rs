@@ -13,8 +13,8 @@ pub struct QueueMarks {
     pub low_splits: usize,
     /// Planning stops at this many splits (default: 64).
     pub high_splits: usize,
-    /// Planning goes on when the waiting splits have fewer bytes (default: 64 MiB) and are fewer
-    /// than `high_splits`.
+    /// Planning goes on when these splits have fewer bytes as well (default: 64 MiB), or when no
+    /// split waits.
     pub low_bytes: u64,
     /// Planning stops at this many bytes (default: 512 MiB).
     pub high_bytes: u64,
@@ -66,7 +66,7 @@ impl LaneQueue {
         let QueueMarks { low_splits, high_splits, low_bytes, high_bytes } = self.marks;
         if self.splits >= high_splits.max(1) || self.bytes >= high_bytes.max(1) {
             self.filling = false;
-        } else if self.splits == 0 || self.splits < low_splits || self.bytes < low_bytes {
+        } else if self.splits == 0 || (self.splits < low_splits && self.bytes < low_bytes) {
             self.filling = true;
         }
         self.filling

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
@@ -28,6 +29,7 @@ use meltwater::{Error, ErrorKind, Result};
 pub struct MemoryCatalog {
     storage: Storage,
     tables: Mutex<HashMap<TableIdent, (TableMetadataRef, usize)>>,
+    silent: Arc<AtomicBool>,
 }
 
 impl MemoryCatalog {
@@ -85,6 +87,9 @@ impl Catalog for MemoryCatalog {
         not_here()
     }
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Unavailable, "the catalog gives no answer"));
+        }
         let found = self.tables.lock().unwrap().get(ident).cloned();
         let (metadata, version) =
             found.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such table"))?;
@@ -158,6 +163,14 @@ pub fn table_in(
     );
     let catalog = MemoryCatalog { storage, ..MemoryCatalog::default() };
     registered(catalog, built.unwrap().build().unwrap().metadata)
+}
+
+/// The same version of a table in a catalog that gives no answer while the switch is on.
+pub fn with_silence(table: &Table) -> (Table, Arc<AtomicBool>) {
+    let silent = Arc::new(AtomicBool::new(false));
+    let storage = table.storage().clone();
+    let catalog = MemoryCatalog { storage, silent: silent.clone(), ..MemoryCatalog::default() };
+    (registered(catalog, table.metadata().as_ref().clone()), silent)
 }
 
 /// The same new table, as if it had been made at that time.

@@ -147,6 +147,29 @@ async fn the_rows_of_a_whole_snapshot_come_before_any_change() {
     assert_eq!(sorted_by_part(&seen), by_part(&feed.rows));
 }
 
+#[tokio::test]
+async fn planning_stops_in_the_middle_of_a_manifest() {
+    let mut feed = Feed::new();
+    let partition =
+        PartitionKey { spec_id: 0, values: Struct::from_iter([Some(Literal::long(1))]) };
+    let file = |n: i32| {
+        let path = format!("memory:///t/data/{n}");
+        DataFile::new(DataContentType::Data, path, partition.clone(), 10, 1000)
+    };
+    feed.table = kit::append(&feed.table, (0..5_000).map(file).collect()).await;
+    let marks = QueueMarks { low_splits: 4, high_splits: 16, ..QueueMarks::default() };
+    let builder = feed.appends().start(Start::Earliest).lanes(2).queue_marks(marks);
+    let stream = builder.open().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let state = stream.hub_state();
+    let owner = state.lanes.iter().find(|lane| lane.queue.splits() > 0).unwrap();
+    assert!(owner.queue.splits() <= 16);
+    let cursor = owner.queue.cursor;
+    assert!(cursor.step == 0 && cursor.offset > 0 && cursor.offset < 40, "{cursor:?}");
+    let idle = state.lanes.iter().find(|lane| lane.queue.splits() == 0).unwrap();
+    assert_eq!(idle.queue.cursor.step, 1, "planned to the end for the lane without files");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_not_polled_stays_within_its_budget() {
     let mut feed = Feed::new();

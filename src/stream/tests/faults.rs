@@ -66,6 +66,31 @@ async fn short_silences_are_waited_out() {
     assert!(waited > Duration::from_secs(50) && waited < Duration::from_secs(70), "{waited:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_catalog_that_is_silent_for_long_is_an_error_and_the_next_poll_goes_on() {
+    let mut feed = Feed::new();
+    feed.append(&[1, 2], 2).await;
+    let (table, silent) = kit::with_silence(&feed.table);
+    feed.table = table.with_environment(feed.table.environment().clone());
+    let mut stream = feed.appends().until(Until::Forever).lanes(2).open().await.unwrap();
+    silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    for _ in 0..2 {
+        let began = tokio::time::Instant::now();
+        let error = stream.try_next().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(began.elapsed() > Duration::from_secs(50));
+    }
+    silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    feed.append(&[1, 2], 3).await;
+    let mut seen = Vec::new();
+    while seen.len() < 6 {
+        if let Some(StreamEvent::Batch(batch)) = stream.try_next().await.unwrap() {
+            seen.extend(rows_of(&batch));
+        }
+    }
+    assert_eq!(by_part(&seen), by_part(&feed.rows[4..].to_vec()));
+}
+
 #[tokio::test]
 async fn a_split_that_failed_is_read_again_before_what_follows() {
     let mut feed = Feed::new();

@@ -78,7 +78,10 @@ async fn the_streams_own_token_resumes_after_everything_it_gave() {
 #[tokio::test]
 async fn lanes_are_streams_of_their_own_and_their_tokens_merge() {
     let feed = busy_feed().await;
-    let stream = feed.appends().start(Start::Earliest).lanes(3).open().await.unwrap();
+    // Not from earliest: lanes that are read one after the other would wait at the barrier.
+    let first = SnapshotId(feed.table.ancestors(feed.head()).last().unwrap().snapshot_id());
+    let start = Start::AfterSnapshot(first);
+    let stream = feed.appends().start(start).lanes(3).open().await.unwrap();
     let mut seen = Vec::new();
     let mut merged: Option<Token> = None;
     for mut lane in stream.into_lanes().unwrap() {
@@ -100,7 +103,8 @@ async fn lanes_are_streams_of_their_own_and_their_tokens_merge() {
     let merged = merged.unwrap();
     assert!(merged.is_complete());
     seen.extend(all(feed.appends().start(Start::At(merged)).lanes(5)).await.unwrap());
-    assert_eq!(by_part(&seen), by_part(&feed.rows));
+    let after_first = feed.rows.iter().filter(|(_, id)| *id >= 2_000_000).copied().collect();
+    assert_eq!(by_part(&seen), by_part(&after_first));
 
     let total = feed.appends().order(Order::PerSnapshot).open().await.unwrap();
     assert_eq!(total.into_lanes().unwrap_err().kind(), ErrorKind::InvalidInput);
