@@ -40,7 +40,11 @@ pub(super) fn apply(
         requirement.check(Some(&base.metadata))?;
     }
     refuse_unsupported(&base.metadata, &updates)?;
+    if updates.is_empty() {
+        return Ok(None);
+    }
     refuse_taken_sequence_number(&base.metadata, &updates)?;
+    refuse_removal_of_named(refs, &updates)?;
     let timeless = !updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
 
     let earliest = environment.clock.now_ms().max(base.metadata.last_updated_ms());
@@ -89,6 +93,30 @@ fn refuse_taken_sequence_number(base: &TableMetadata, updates: &[TableUpdate]) -
         }
     }
     Ok(())
+}
+
+/// A branch or tag made meanwhile may name a snapshot that was planned to go; no requirement can
+/// ask for its absence (CAT-18).
+fn refuse_removal_of_named(refs: &Refs, updates: &[TableUpdate]) -> Result<()> {
+    let removed = |id: &i64| {
+        updates.iter().any(|update| {
+            matches!(update, TableUpdate::RemoveSnapshots { snapshot_ids }
+                if snapshot_ids.contains(id))
+        })
+    };
+    let touched = |name: &String| {
+        updates.iter().any(|update| match update {
+            TableUpdate::RemoveSnapshotRef { ref_name }
+            | TableUpdate::SetSnapshotRef { ref_name, .. } => ref_name == name,
+            _ => false,
+        })
+    };
+    let named = refs.iter().find(|(name, r)| removed(&r.snapshot_id) && !touched(name));
+    let Some((name, reference)) = named else { return Ok(()) };
+    Err(Error::new(
+        ErrorKind::CommitConflict,
+        format!("snapshot {} cannot go: `{name}` names it", reference.snapshot_id),
+    ))
 }
 
 fn refuse_unsupported(base: &TableMetadata, updates: &[TableUpdate]) -> Result<()> {

@@ -39,6 +39,8 @@ use crate::storage::Storage;
 pub use file_system::FileSystemCatalog;
 pub use metadata::read_metadata;
 pub use names::{parse_ident, parse_namespace};
+pub(crate) use naming::pointer_version_of;
+pub(crate) use pointer::POINTER_MIN_AGE_MS;
 pub use render::write_metadata;
 #[cfg(feature = "sqlite")]
 pub use sql::SqlCatalog;

@@ -33,7 +33,7 @@ pub(super) fn version_of(location: &str) -> Option<FileVersion> {
 }
 
 /// The number of a name of exactly the form `vN.metadata.json`.
-pub(super) fn pointer_version_of(location: &str) -> Option<u64> {
+pub(crate) fn pointer_version_of(location: &str) -> Option<u64> {
     let number = file_name(location).strip_prefix('v')?.strip_suffix(".metadata.json")?;
     let plain = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| number.parse().ok()).flatten()

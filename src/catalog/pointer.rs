@@ -35,7 +35,7 @@ const CLAIM_RETRIES: u32 = 4;
 const SWAP_RETRIES: u32 = 4;
 
 /// Metadata younger than this is never deleted: a slow writer may still build on it.
-const MIN_AGE_MS: i64 = 24 * 60 * 60 * 1000;
+pub(crate) const POINTER_MIN_AGE_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// One table's folder.
 #[derive(Debug, Clone)]
@@ -314,7 +314,7 @@ impl PointerTable {
             return;
         }
         let Ok(listing) = self.storage.list_folder(&self.metadata_folder()).await else { return };
-        let newest_to_go = self.environment.clock.now_ms().saturating_sub(MIN_AGE_MS);
+        let newest_to_go = self.environment.clock.now_ms().saturating_sub(POINTER_MIN_AGE_MS);
         let mut old: Vec<(u64, &str)> = listing
             .files
             .iter()

@@ -15,7 +15,7 @@ use super::cache::MetadataCache;
 use super::names::{no_namespace, no_table};
 use super::naming::{FileVersion, file_name, folder, pointer_version_of, version_of};
 use super::pointer::{self, PointerTable};
-use super::{Catalog, LoadedTable, NewTable};
+use super::{Catalog, LoadedTable, NewTable, nothing_changed};
 use crate::clock::Environment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{
@@ -326,6 +326,7 @@ impl Catalog for StaticCatalog {
         let Some(pointer) = &self.pointer else { return self.read_only() };
         let probe = || pointer::probe(&self.storage, &self.name, &self.environment);
         self.probed.get_or_try_init(probe).await?;
-        pointer.commit(&requirements, &updates).await?.ok_or_else(|| no_table(ident))
+        let committed = pointer.commit(&requirements, &updates).await.map_err(nothing_changed)?;
+        committed.ok_or_else(|| no_table(ident))
     }
 }

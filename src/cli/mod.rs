@@ -12,6 +12,7 @@ mod conform;
 mod create;
 mod delete;
 mod demo;
+mod expire;
 mod failure;
 mod follow;
 mod input;
@@ -21,6 +22,7 @@ mod output;
 mod partition;
 mod place;
 mod refs;
+mod remove_orphans;
 mod scan;
 mod schema;
 mod session;
@@ -80,6 +82,10 @@ enum Command {
     Delete(delete::Delete),
     /// Rewrite files of the wrong size and files with many deletes
     Compact(compact::Compact),
+    /// Remove old snapshots and the files that only they needed
+    Expire(expire::ExpireSnapshots),
+    /// Remove files that nothing in the table names
+    RemoveOrphans(remove_orphans::RemoveOrphans),
     /// Print the rows that are alive
     Scan(scan::Scan),
     /// Print the changes of a table in order, as they are committed
@@ -149,6 +155,8 @@ impl Cli {
             Command::Upsert(command) => command.run(session).await,
             Command::Delete(command) => command.run(session).await,
             Command::Compact(command) => command.run(session).await,
+            Command::Expire(command) => command.run(session).await,
+            Command::RemoveOrphans(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // Ends cleanly by itself, with the position stored.
             Command::Follow(command) => command.run(session).await,

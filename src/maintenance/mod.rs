@@ -12,12 +12,23 @@
 //! Rules: `format-spec/maintenance.md`.
 
 mod compact;
+mod expire;
+mod orphans;
+mod paths;
 mod progress;
 mod report;
+mod sweep;
 
 pub use compact::{
     Compact, CompactFile, CompactGroup, CompactOptions, CompactPlan, CompactReport, Reason, SortBy,
     SortColumn,
+};
+pub use expire::{
+    Expire, ExpireOptions, ExpirePlan, ExpireReport, ExpiredSnapshot, FileKind, HeldByStream,
+    UnusedFile,
+};
+pub use orphans::{
+    OrphanFile, OrphanOptions, OrphanPlan, OrphanReport, PrefixMismatch, RemoveOrphans,
 };
 pub use progress::{Progress, Unit};
 pub use report::{Failed, Report, Stopwatch, Totals};

@@ -15,6 +15,7 @@ mod value;
 pub use data_file::{DataFile, ManifestEntry, ManifestStatus};
 pub use id_map::{IdBytes, IdMap, IdSet};
 pub use ids::{SequenceNumber, SnapshotId};
+pub(crate) use partition::encoded_name;
 pub use partition::{PartitionKey, partition_path, partition_types};
 pub use properties::{TableProperties, property};
 pub use refs::{MAIN_BRANCH, refs_of};
@@ -30,9 +31,9 @@ pub use iceberg::spec::{
     ManifestContentType, ManifestFile, MapType, MappedField, NameMapping, NestedField,
     NestedFieldRef, NullOrder, Operation, PartitionField, PartitionSpec, PartitionSpecRef,
     PrimitiveLiteral, PrimitiveType, Schema, SchemaRef, Snapshot, SnapshotRef, SnapshotReference,
-    SnapshotRetention, SortDirection, SortField, SortOrder, SortOrderRef, Struct, StructType,
-    Summary, TableMetadata, TableMetadataBuildResult, TableMetadataBuilder, TableMetadataRef,
-    Transform, Type, UnboundPartitionField, UnboundPartitionSpec,
+    SnapshotRetention, SortDirection, SortField, SortOrder, SortOrderRef, StatisticsFile, Struct,
+    StructType, Summary, TableMetadata, TableMetadataBuildResult, TableMetadataBuilder,
+    TableMetadataRef, Transform, Type, UnboundPartitionField, UnboundPartitionSpec,
 };
 pub use iceberg::transform::{BoxedTransformFunction, create_transform_function};
 pub use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};

@@ -138,6 +138,13 @@ fn human(transform: Transform, value_type: &Type, value: Option<&Literal>) -> St
     }
 }
 
+/// A partition field's name as folders write it.
+pub(crate) fn encoded_name(name: &str) -> String {
+    let mut encoded = String::new();
+    encode(name, &mut encoded);
+    encoded
+}
+
 fn encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         match byte {

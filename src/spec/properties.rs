@@ -55,6 +55,12 @@ pub mod property {
     pub const NAME_MAPPING: &str = "schema.name-mapping.default";
     /// Whether files of the table may be deleted.
     pub const GC_ENABLED: &str = "gc.enabled";
+    /// How old a snapshot gets before it expires, in milliseconds.
+    pub const MAX_SNAPSHOT_AGE_MS: &str = "history.expire.max-snapshot-age-ms";
+    /// How many snapshots of a branch never expire.
+    pub const MIN_SNAPSHOTS_TO_KEEP: &str = "history.expire.min-snapshots-to-keep";
+    /// How old a branch or tag gets before it expires, in milliseconds.
+    pub const MAX_REF_AGE_MS: &str = "history.expire.max-ref-age-ms";
     /// Isolation of deletes: serializable or snapshot.
     pub const DELETE_ISOLATION: &str = "write.delete.isolation-level";
 }

@@ -37,6 +37,7 @@ use crate::storage::Storage;
 
 pub use commit::{Commit, Committed};
 pub use delta::{AddedDelete, Delta, Isolation, OperationKind, RemovedFile};
+pub(crate) use evolve::Change;
 pub use evolve::{SchemaUpdate, SpecUpdate, UpdateProperties};
 pub use history::{At, SnapshotRange};
 pub use positions::{PositionHold, PositionLog, PositionStore, StoredPosition};

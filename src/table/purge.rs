@@ -19,6 +19,21 @@ pub struct PurgeReport {
 }
 
 impl Table {
+    /// Refuses a table whose files may belong to others, too (MNT-24).
+    ///
+    /// # Errors
+    /// `InvalidInput` when `gc.enabled` is `false`.
+    pub(crate) fn check_gc_enabled(&self) -> Result<()> {
+        if self.properties().flag(property::GC_ENABLED, true)? {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "files of table `{}` must not be deleted: `gc.enabled` is false",
+            self.ident()
+        ))
+        .with_hint("another table may share them; set `gc.enabled` to true if none does"))
+    }
+
     /// Deletes every file that any snapshot of this version refers to, content before metadata,
     /// so that an interrupted purge can be repeated. Call it after the catalog dropped the table.
     ///
@@ -26,13 +41,7 @@ impl Table {
     /// `InvalidInput` when `gc.enabled` is `false`: the files may belong to another table.
     /// Reading errors of manifests; files that cannot be deleted are only counted.
     pub async fn purge_files(&self) -> Result<PurgeReport> {
-        if !self.properties().flag(property::GC_ENABLED, true)? {
-            return Err(Error::invalid(format!(
-                "files of table `{}` must not be deleted: `gc.enabled` is false",
-                self.ident()
-            ))
-            .with_hint("another table may share them; set `gc.enabled` to true if none does"));
-        }
+        self.check_gc_enabled()?;
         let (mut content, mut metadata) = (BTreeSet::new(), BTreeSet::new());
         for snapshot in self.metadata().snapshots() {
             for manifest in self.manifests(snapshot).await?.iter() {

@@ -84,8 +84,10 @@ async fn history(cache: &MetadataCache) -> Vec<(LoadedTable, bytes::Bytes)> {
             5 => vec![moved("t", tag(2)), moved("b", branch(3))],
             7 => set("n", "1"),
             9 => vec![TableUpdate::RemoveSnapshotRef { ref_name: "b".into() }],
-            // The tag goes with its snapshot.
-            11 => vec![TableUpdate::RemoveSnapshots { snapshot_ids: vec![1, 2] }],
+            11 => vec![
+                TableUpdate::RemoveSnapshotRef { ref_name: "t".into() },
+                TableUpdate::RemoveSnapshots { snapshot_ids: vec![1, 2] },
+            ],
             _ => vec![added(&table, id), moved("main", branch(id))],
         };
         let refs = cache.refs(&table).await.unwrap();
@@ -131,4 +133,17 @@ async fn refs_without_changes_stay_as_they_are() {
     let refs = refs_of(&table.metadata).unwrap();
     assert_eq!(refs.len(), 3);
     assert_eq!(refs_after(&refs, &[], &table.metadata), refs);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_a_ref_names_is_not_removed() {
+    let versions = history(&MetadataCache::default()).await;
+    let (table, _) = &versions[5];
+    let refs = refs_of(&table.metadata).unwrap();
+    let remove = |id| TableUpdate::RemoveSnapshots { snapshot_ids: vec![id] };
+    let at = environment(2_000);
+    let error = change::apply(table, &refs, &[], vec![remove(2)], &at).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::CommitConflict);
+    assert!(error.to_string().contains("`t`"), "{error}");
+    change::apply(table, &refs, &[], vec![remove(1)], &at).unwrap().unwrap();
 }

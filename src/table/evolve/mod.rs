@@ -18,9 +18,9 @@ pub use spec::SpecUpdate;
 
 /// What a planner wants to be swapped in, and what must still hold for it.
 #[derive(Debug)]
-pub(super) struct Change {
-    pub(super) requirements: Vec<TableRequirement>,
-    pub(super) updates: Vec<TableUpdate>,
+pub(crate) struct Change {
+    pub(crate) requirements: Vec<TableRequirement>,
+    pub(crate) updates: Vec<TableUpdate>,
 }
 
 impl Change {
@@ -75,6 +75,15 @@ pub struct UpdateProperties {
 }
 
 impl Table {
+    /// Swaps in what `plan` makes of the newest version, planned again on every conflict. The
+    /// door of floors above for changes that make no snapshot.
+    ///
+    /// # Errors
+    /// Those of `plan`; `CommitConflict` after the last retry; `CommitStateUnknown`.
+    pub(crate) async fn change(&self, plan: impl Fn(&Table) -> Result<Change>) -> Result<Table> {
+        apply(self, plan).await
+    }
+
     /// Starts a change of properties.
     pub fn update_properties(&self) -> UpdateProperties {
         UpdateProperties { table: self.clone(), set: HashMap::new(), removed: Vec::new() }
