@@ -9,6 +9,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use meltwater::catalog::{Catalog, FileSystemCatalog, NewTable};
 use meltwater::clock::{Environment, ManualClock, SeededIds};
+use meltwater::maintenance::ConvertOptions;
 use meltwater::read::{ChangeKind, ChangeReadOptions, ChangeReader, Emit};
 use meltwater::scan::{ChangeClass, Grouping};
 use meltwater::spec::{
@@ -34,6 +35,8 @@ enum Op {
     RaiseBelow(i64, u64),
     /// Compaction.
     Rewrite(u64),
+    /// Equality deletes become position deletes.
+    Convert,
     PartitionBy(u64),
 }
 
@@ -50,6 +53,7 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => (0..3u64).prop_map(Op::DeleteRegion),
         2 => (-50..50i64, any::<u64>()).prop_map(|(below, pick)| Op::RaiseBelow(below, pick)),
         2 => any::<u64>().prop_map(Op::Rewrite),
+        1 => Just(Op::Convert),
         1 => (0..4u64).prop_map(Op::PartitionBy),
     ]
 }
@@ -101,6 +105,9 @@ impl History {
             }
             Op::RaiseBelow(below, pick) => self.replace(*pick, Some(*below)).await?,
             Op::Rewrite(pick) => self.replace(*pick, None).await?,
+            Op::Convert => {
+                self.table.convert_equality_deletes(ConvertOptions::default()).run().await?;
+            }
             Op::PartitionBy(n) => self.partition_by(*n).await?,
         }
         self.table = self.table.refresh().await?;

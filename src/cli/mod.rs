@@ -9,6 +9,7 @@ mod canonical;
 mod compact;
 mod config;
 mod conform;
+mod convert_deletes;
 mod create;
 mod delete;
 mod demo;
@@ -86,6 +87,8 @@ enum Command {
     Expire(expire::ExpireSnapshots),
     /// Remove files that nothing in the table names
     RemoveOrphans(remove_orphans::RemoveOrphans),
+    /// Turn equality deletes into position deletes
+    ConvertDeletes(convert_deletes::ConvertDeletes),
     /// Print the rows that are alive
     Scan(scan::Scan),
     /// Print the changes of a table in order, as they are committed
@@ -157,6 +160,7 @@ impl Cli {
             Command::Compact(command) => command.run(session).await,
             Command::Expire(command) => command.run(session).await,
             Command::RemoveOrphans(command) => command.run(session).await,
+            Command::ConvertDeletes(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // Ends cleanly by itself, with the position stored.
             Command::Follow(command) => command.run(session).await,

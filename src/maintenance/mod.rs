@@ -12,6 +12,7 @@
 //! Rules: `format-spec/maintenance.md`.
 
 mod compact;
+mod convert;
 mod expire;
 mod orphans;
 mod paths;
@@ -23,6 +24,7 @@ pub use compact::{
     Compact, CompactFile, CompactGroup, CompactOptions, CompactPlan, CompactReport, Reason, SortBy,
     SortColumn,
 };
+pub use convert::{ConvertDeletes, ConvertGroup, ConvertOptions, ConvertPlan, ConvertReport};
 pub use expire::{
     Expire, ExpireOptions, ExpirePlan, ExpireReport, ExpiredSnapshot, FileKind, HeldByStream,
     UnusedFile,

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::columns::ReadColumns;
 use super::partition_constant;
+use super::probe::dead_rows;
 use crate::deletes::{
     DeleteFileIndex, DeleteLoader, EqualityDeletes, KeyColumns, identity_constants,
 };
@@ -90,6 +91,17 @@ impl TaskReader {
     /// What loads this scan's delete files.
     pub fn loader(&self) -> &DeleteLoader {
         &self.loader
+    }
+
+    /// The rows of a task's data file that its deletes kill. Reads key columns only; filter and
+    /// projection of the scan play no part.
+    ///
+    /// # Errors
+    /// As [`TableScan::to_batches`], naming data file and snapshot.
+    pub async fn dead_rows(&self, task: &FileScanTask) -> Result<RoaringTreemap> {
+        let FileScanTask { file, sequence_number, deletes, .. } = task;
+        let dead = dead_rows(&self.context, &self.loader, file, *sequence_number, deletes).await;
+        dead.map_err(|e| in_task(e, task))
     }
 
     /// Loads the equality deletes of a task and decides on its columns.

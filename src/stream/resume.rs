@@ -60,7 +60,14 @@ pub(super) fn resume(
 ) -> Result<(Timeline, Vec<Resume>)> {
     let places: Vec<Place> = token.places().map(|(_, place)| place).collect();
     let timeline = match places.iter().find(|place| place.is_full()).and_then(Place::snapshot) {
-        Some(id) => Timeline::new(table, branch, Some(id), true)?,
+        Some(id) => {
+            // Other groups may stand behind the full phase, on snapshots that were undone since.
+            let others = places.iter().filter(|place| !place.is_full());
+            for id in others.filter_map(Place::snapshot) {
+                snapshots_after(table, branch, Some(id))?;
+            }
+            Timeline::new(table, branch, Some(id), true)?
+        }
         None => Timeline::new(table, branch, lowest(table, branch, &places)?, false)?,
     };
     let resumes = places.iter().map(|place| locate(&timeline, *place)).collect::<Result<_>>()?;

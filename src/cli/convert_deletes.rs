@@ -1,0 +1,77 @@
+//! `convert-deletes`: equality deletes become position deletes.
+
+use std::sync::Arc;
+
+use bytesize::ByteSize;
+use clap::Args;
+use serde_json::json;
+
+use super::action::{Watcher, finish};
+use super::failure::Outcome;
+use super::session::Session;
+use super::terminal::{Listing, OutputFormat, print_json, say};
+use crate::maintenance::{ConvertOptions, ConvertPlan};
+use crate::spec::MAIN_BRANCH;
+
+/// Turn equality deletes into position deletes, which every engine reads and reads fast.
+#[derive(Debug, Args)]
+pub(super) struct ConvertDeletes {
+    /// NAMESPACE.TABLE
+    table: String,
+    /// The branch to work on
+    #[arg(long, default_value = MAIN_BRANCH)]
+    branch: String,
+    /// Data files that are read at the same time [default: one a core]
+    #[arg(long, value_name = "N")]
+    max_concurrent: Option<usize>,
+    /// Memory for all of it
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    memory: ByteSize,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl ConvertDeletes {
+    /// Converts partition by partition. Ctrl-C stops between two files: what was committed stays,
+    /// what was written for a commit to come is removed.
+    pub(super) async fn run(self, session: &Session) -> Outcome {
+        let table = session.table(&self.table).await?;
+        let defaults = ConvertOptions::default();
+        let convert = table.convert_equality_deletes(ConvertOptions {
+            branch: self.branch,
+            memory_budget_bytes: self.memory.as_u64(),
+            max_concurrent_files: self.max_concurrent.unwrap_or(defaults.max_concurrent_files),
+            ..defaults
+        });
+        let convert = convert.progress(Arc::new(Watcher::new(session)));
+        let plan = session.interrupt.or_stop(async { Ok(convert.plan().await?) }).await?;
+        if self.dry_run {
+            return show(&plan, session.output);
+        }
+        let report = convert.run_plan(plan).await?;
+        finish(session, &report.report, &report)
+    }
+}
+
+/// Prints the plan that `convert-deletes` would carry out.
+fn show(plan: &ConvertPlan, output: OutputFormat) -> Outcome {
+    if output == OutputFormat::Json {
+        return print_json(&serde_json::to_value(plan).map_err(std::io::Error::from)?);
+    }
+    let mut listing = Listing::new(&["partition", "delete files", "keys", "data files", "size"]);
+    for group in &plan.groups {
+        listing.push(vec![
+            json!(group.partition),
+            json!(group.deletes.files),
+            json!(group.deletes.rows),
+            json!(group.data.files),
+            json!(ByteSize(group.data.bytes).to_string()),
+        ]);
+    }
+    if !plan.is_empty() {
+        listing.print(output)?;
+    }
+    say(plan.to_string().lines().next().unwrap_or_default());
+    Ok(())
+}
