@@ -53,10 +53,10 @@ async fn append(table: &Table, range: Range<u64>) -> Result<(Table, Vec<DataFile
     Ok((table.append(written).commit().await?.table, files))
 }
 
-async fn upsert(table: &Table, batches: Vec<Range<u64>>) -> Result<(Table, Vec<DataFile>)> {
+async fn upsert(table: &Table, batches: &[Range<u64>]) -> Result<(Table, Vec<DataFile>)> {
     let mut writer = table.upsert_writer(UpsertOptions::default())?;
     for range in batches {
-        writer.write(support::rows(table.schema(), range)?).await?;
+        writer.write(support::rows(table.schema(), range.clone())?).await?;
     }
     let written = writer.close().await?;
     let files = written.files().cloned().collect();
@@ -115,7 +115,8 @@ async fn upserts() -> Result<()> {
     let base = SnapshotId(table.current_snapshot().expect("rows").snapshot_id());
     let mut files = Vec::new();
     for n in 0..10 {
-        let (next, written) = upsert(&table, vec![n * each / 2..n * each / 2 + each]).await?;
+        let keys = n * each / 2..n * each / 2 + each;
+        let (next, written) = upsert(&table, std::slice::from_ref(&keys)).await?;
         table = next;
         files.extend(written);
     }
@@ -158,7 +159,7 @@ async fn changes(kind: Keys) -> Result<()> {
             }
         };
         let (before, began) = (bytes_read(), Instant::now());
-        table = upsert(&table, keys).await?.0;
+        table = upsert(&table, &keys).await?.0;
         let head = SnapshotId(table.current_snapshot().expect("rows").snapshot_id());
         let mut seen = 0;
         while seen < each {

@@ -13,7 +13,7 @@ use meltwater::maintenance::ConvertOptions;
 use meltwater::read::{ChangeKind, ChangeReadOptions, ChangeReader, Emit};
 use meltwater::scan::{ChangeClass, Grouping};
 use meltwater::spec::{
-    Datum, NamespaceIdent, Predicate, Reference, SnapshotId, SnapshotRef, TableIdent, Transform,
+    Datum, NamespaceIdent, Reference, SnapshotId, SnapshotRef, TableIdent, Transform,
 };
 use meltwater::storage::Storage;
 use meltwater::table::{At, RemovedFile, Table};
@@ -290,7 +290,7 @@ async fn check(history: &History) -> Result<()> {
     let tight = ChangeReadOptions { memory_budget: 2000, ..ChangeReadOptions::default() };
     let upserts = ChangeReadOptions { emit: Emit::Upserts, ..ChangeReadOptions::default() };
     let upserts = reader(table, upserts);
-    let filter = || Predicate::from(Reference::new("amount").greater_than(Datum::int(0)));
+    let filter = || Reference::new("amount").greater_than(Datum::int(0));
     let passes = |row: &Row| matches!(row.get(&AMOUNT), Some(Value::Int(a)) if *a > 0);
     let some = ChangeReadOptions { filter: Some(filter()), ..ChangeReadOptions::default() };
     let some = reader(table, some);

@@ -96,7 +96,10 @@ impl StepPlan {
 /// The files of the manifests that were looked at last: a large manifest is planned in many
 /// pieces, and for many lanes.
 #[derive(Debug, Default)]
-pub(super) struct KnownFiles(VecDeque<((u64, usize), Arc<Vec<AddedFile>>)>);
+pub(super) struct KnownFiles(VecDeque<(ManifestPlace, Arc<Vec<AddedFile>>)>);
+
+/// A step, and a manifest of its snapshot.
+type ManifestPlace = (u64, usize);
 
 /// Manifests that are held as lists of files.
 const MANIFESTS_KNOWN: usize = 2;

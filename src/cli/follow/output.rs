@@ -204,6 +204,8 @@ mod tests {
         assert_eq!((written.rows, written.token.as_deref()), (2, Some("t2")));
     }
 
+    // The lock stands for a full pipe: it must be held while the output waits for it.
+    #[allow(clippy::await_holding_lock)]
     #[tokio::test(flavor = "multi_thread")]
     async fn a_reader_who_takes_nothing_does_not_keep_the_follower() {
         let seen = Arc::new(Mutex::new(Seen::default()));

@@ -151,7 +151,8 @@ fn each(deletions: &[Row], insertions: &[Row], found: &mut impl FnMut(Row, Optio
             Ordering::Greater => drop(right.next()),
             Ordering::Equal => {
                 found(**deletion, Some(**insertion));
-                (left.next(), right.next());
+                left.next();
+                right.next();
             }
         }
     }

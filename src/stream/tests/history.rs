@@ -237,3 +237,20 @@ async fn lag_counts_what_is_left_without_reading_anything() {
     let other = Feed::new();
     assert_eq!(other.table.stream_lag(&token, "main").unwrap_err().kind(), ErrorKind::InvalidInput);
 }
+
+#[tokio::test]
+async fn a_rollback_behind_the_full_phase_of_another_lane_is_told_as_one() {
+    let mut feed = Feed::new();
+    feed.append(&[1, 2], 2).await;
+    feed.append(&[1, 2], 2).await;
+    let ids = snapshots(&feed);
+    // One group stands in the rows of the first snapshot, all others are done with the second.
+    let stream = feed.appends().start(Start::AfterSnapshot(ids[1])).open().await.unwrap();
+    let token = stream.token().with(0, Place::Full(ids[0], None));
+    let rest = all(feed.appends().start(Start::At(token.clone()))).await;
+    assert!(rest.is_ok(), "the token is fine while its snapshots are: {rest:?}");
+    let back = SnapshotReference::new(ids[0].0, SnapshotRetention::branch(None, None, None));
+    feed.table = kit::changed(&feed.table, |b| b.set_ref("main", back)).await;
+    let again = feed.appends().start(Start::At(token));
+    assert_eq!(kind_of(again).await, ErrorKind::HistoryRewritten);
+}

@@ -21,7 +21,7 @@ use crate::error::Result;
 use crate::kit;
 use crate::spec::*;
 use crate::storage::Storage;
-use crate::table::{Table, Token};
+use crate::table::{Place, Table, Token};
 
 /// `part` and `id` of rows, in the order they came.
 type Seen = Vec<(i64, i64)>;

@@ -149,7 +149,7 @@ async fn tokens_of_other_streams_and_files_are_refused() {
     let token = stream.token();
     open(Start::At(token.clone())).open().await.unwrap();
     let refused = |builder: StreamBuilder| async move {
-        let error = builder.open().await.err().expect("was opened");
+        let error = builder.open().await.expect_err("was opened");
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         assert!(error.hint().is_some());
     };
