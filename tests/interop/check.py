@@ -153,6 +153,25 @@ def compacted_and_moved(t):
     t.append(orders(range(200, 240), 5))
 
 
+def converted(t):
+    t.create(ORDERS, "--key", "region,id", "--partition", "region")
+    for seed in range(4):
+        t.upsert(orders(range(seed * 20, seed * 20 + 60), seed))
+    t.delete("id = 30")
+    t.run("convert-deletes", t.name)
+
+
+def kept_house(t):
+    t.create(ORDERS, "--key", "region,id", "--partition", "region")
+    for seed in range(4):
+        t.upsert(orders(range(seed * 20, seed * 20 + 60), seed))
+    t.run("convert-deletes", t.name)
+    t.run("compact", t.name, "--min-input-files", "2")
+    t.append(orders(range(300, 320), 7))
+    t.run("expire", t.name, "--older-than", "0s", "--retain-last", "1")
+    t.run("remove-orphans", t.name, "--older-than", "0s", "--allow-younger")
+
+
 def real_flights(t):
     flights = os.path.join(ROOT, "testdata/flights/flights.parquet")
     t.run("create", t.name, "--like", flights, "--key", "time_hour,carrier,flight,origin",
@@ -197,7 +216,7 @@ def their_catalog(t):
 
 CASES = [(every_type, APPENDS), (partitioned_appends, APPENDS), (position_deletes, APPENDS),
          (equality_deletes, EQUALITY), (partitioned_upserts, EQUALITY), (key_of_two_columns, EQUALITY),
-         (evolved, EVOLVED), (compacted, EQUALITY),
+         (evolved, EVOLVED), (compacted, EQUALITY), (converted, APPENDS), (kept_house, APPENDS),
          (compacted_and_moved, APPENDS), (real_flights, EQUALITY), (both_ways, APPENDS), (their_catalog, APPENDS)]
 
 
