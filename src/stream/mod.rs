@@ -4,9 +4,9 @@
 //! timeline ─planner→ queues of splits, one a lane ─lanes→ batches ─consumer→ events and tokens
 //! ```
 //!
-//! One planner walks over the snapshots of a branch ([`timeline`]) and fills a bounded queue a
-//! lane ([`queue`]); each lane reads its splits in order; the consumer takes what they read, and
-//! with it the position moves on. What may happen when is decided in [`state`], under one lock.
+//! One planner walks over the snapshots of a branch (`timeline`) and fills a bounded queue a
+//! lane (`queue`); each lane reads its splits in order; the consumer takes what they read, and
+//! with it the position moves on. What may happen when is decided in `state`, under one lock.
 //! Rules: `format-spec/stream.md`.
 
 mod assigner;

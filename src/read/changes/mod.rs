@@ -2,9 +2,9 @@
 //!
 //! In: the changes of a snapshot as `scan` plans them. Out: [`ChangeRows`], in an order that
 //! depends on the snapshot alone (CHG-5). `live(f, parent) \ live(f, snapshot)` are deletions,
-//! `live(f, snapshot) \ live(f, parent)` are insertions (CHG-4): [`resolve`] finds both as
-//! bitmaps, [`pairing`] cancels rows that were only carried over and pairs updates by key,
-//! [`emit`] reads the rows and puts them in order.
+//! `live(f, snapshot) \ live(f, parent)` are insertions (CHG-4): `resolve` finds both as
+//! bitmaps, `pairing` cancels rows that were only carried over and pairs updates by key,
+//! `emit` reads the rows and puts them in order.
 
 mod columns;
 mod emit;
