@@ -150,7 +150,20 @@ impl Filter {
     /// The field ids of the columns that the filter reads.
     pub fn field_ids(&self) -> BTreeSet<i32> {
         let mut ids = BTreeSet::new();
-        collect_ids(&self.root, &mut ids);
+        visit(&self.root, &mut |leaf| {
+            ids.insert(leaf.column.id);
+        });
+        ids
+    }
+
+    /// The field ids of the columns of which the filter asks for certain values, by `=` or `IN`.
+    pub fn point_ids(&self) -> BTreeSet<i32> {
+        let mut ids = BTreeSet::new();
+        visit(&self.root, &mut |leaf| {
+            if matches!(leaf.test, Test::Compare(Cmp::Eq, _) | Test::In(_)) {
+                ids.insert(leaf.column.id);
+            }
+        });
         ids
     }
 
@@ -165,13 +178,11 @@ impl Filter {
     }
 }
 
-fn collect_ids(node: &Node<Leaf>, ids: &mut BTreeSet<i32>) {
+fn visit(node: &Node<Leaf>, see: &mut impl FnMut(&Leaf)) {
     match node {
         Node::True | Node::False => {}
-        Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|n| collect_ids(n, ids)),
-        Node::Leaf(leaf) => {
-            ids.insert(leaf.column.id);
-        }
+        Node::All(nodes) | Node::Any(nodes) => nodes.iter().for_each(|n| visit(n, see)),
+        Node::Leaf(leaf) => see(leaf),
     }
 }
 

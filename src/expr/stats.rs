@@ -1,8 +1,8 @@
 //! Filters against column statistics: can a file hold a matching row, and does every row match?
 
 use super::facts::Facts;
-use super::filter::{Column, Filter};
-use crate::spec::{BoundPredicate, DataFile, Datum, PrimitiveType, Schema};
+use super::filter::{Cmp, Column, Filter, Leaf, Test};
+use crate::spec::{BoundPredicate, DataFile, Datum, PrimitiveLiteral, PrimitiveType, Schema};
 
 /// What is known about the columns of a file, a row group or a page. Every method may answer
 /// `None`, which means "unknown" and never "none".
@@ -17,6 +17,10 @@ pub trait ColumnStats {
     fn nan_count(&self, field_id: i32) -> Option<u64>;
     /// How many values there are, nulls and NaNs included.
     fn value_count(&self, field_id: i32) -> Option<u64>;
+    /// True is a proof that no row has this value; Bloom filters know such things.
+    fn excludes(&self, _field_id: i32, _value: &PrimitiveLiteral) -> bool {
+        false
+    }
 }
 
 /// Whether some row may pass the filter. False is a proof that none does; unknown is true.
@@ -36,12 +40,23 @@ pub fn must_match(filter: &BoundPredicate, stats: &dyn ColumnStats) -> bool {
 impl Filter {
     /// Whether some row may pass; see [`might_match`] (EXP-4).
     pub fn might_match(&self, stats: &dyn ColumnStats) -> bool {
-        self.root.holds(&mut |leaf| facts(&leaf.column, stats).might_pass(&leaf.test))
+        self.root.holds(&mut |leaf| {
+            facts(&leaf.column, stats).might_pass(&leaf.test) && !excluded(leaf, stats)
+        })
     }
 
     /// Whether every row passes; see [`must_match`] (EXP-5).
     pub fn must_match(&self, stats: &dyn ColumnStats) -> bool {
         self.root.holds(&mut |leaf| facts(&leaf.column, stats).must_pass(&leaf.test))
+    }
+}
+
+/// True when each of the values that the test asks for is known to be absent.
+fn excluded(leaf: &Leaf, stats: &dyn ColumnStats) -> bool {
+    match &leaf.test {
+        Test::Compare(Cmp::Eq, value) => stats.excludes(leaf.column.id, value),
+        Test::In(values) => values.iter().all(|value| stats.excludes(leaf.column.id, value)),
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@
 //! deletes, [`write_position_deletes`] for position deletes. [`arrow_schema`] is the shape of
 //! batches on both sides. Knows no table and no snapshot.
 
+mod bloom;
 mod constant;
 mod convert;
 mod footer;

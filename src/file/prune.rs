@@ -13,6 +13,7 @@ use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
 
+use super::bloom::{BloomFilter, BloomFilters};
 use super::layout::{FileColumn, FileLayout, Matching};
 use super::select::{GroupRows, intersect};
 use crate::expr::{ColumnStats, Filter};
@@ -40,7 +41,10 @@ enum Column {
 
 /// What is known about the columns of one stretch of rows.
 #[derive(Debug, Default)]
-struct Facts(HashMap<i32, ColumnFacts>);
+struct Facts<'a> {
+    columns: HashMap<i32, ColumnFacts>,
+    blooms: HashMap<i32, &'a BloomFilter>,
+}
 
 #[derive(Debug, Default)]
 struct ColumnFacts {
@@ -50,21 +54,24 @@ struct ColumnFacts {
     values: Option<u64>,
 }
 
-impl ColumnStats for Facts {
+impl ColumnStats for Facts<'_> {
     fn lower(&self, field_id: i32) -> Option<Datum> {
-        self.0.get(&field_id)?.lower.clone()
+        self.columns.get(&field_id)?.lower.clone()
     }
     fn upper(&self, field_id: i32) -> Option<Datum> {
-        self.0.get(&field_id)?.upper.clone()
+        self.columns.get(&field_id)?.upper.clone()
     }
     fn null_count(&self, field_id: i32) -> Option<u64> {
-        self.0.get(&field_id)?.nulls
+        self.columns.get(&field_id)?.nulls
     }
     fn nan_count(&self, _field_id: i32) -> Option<u64> {
         None // Parquet does not count them
     }
     fn value_count(&self, field_id: i32) -> Option<u64> {
-        self.0.get(&field_id)?.values
+        self.columns.get(&field_id)?.values
+    }
+    fn excludes(&self, field_id: i32, value: &PrimitiveLiteral) -> bool {
+        self.blooms.get(&field_id).is_some_and(|bloom| bloom.excludes(value))
     }
 }
 
@@ -96,11 +103,16 @@ impl Pruner {
         Self { filter, columns }
     }
 
-    /// Drops the row groups that cannot hold a match.
-    pub(crate) fn prune_groups(&self, metadata: &ParquetMetaData, groups: &mut Vec<GroupRows>) {
+    /// Drops the row groups that cannot hold a match, as far as statistics and `blooms` know.
+    pub(super) fn prune_groups(
+        &self,
+        metadata: &ParquetMetaData,
+        blooms: &BloomFilters,
+        groups: &mut Vec<GroupRows>,
+    ) {
         groups.retain(|group| {
             let rows = group.all.end - group.all.start;
-            let facts = self.facts(rows, |leaf, kind| {
+            let mut facts = self.facts(rows, |leaf, kind| {
                 let chunk = metadata.row_groups().get(group.group)?.columns().get(leaf)?;
                 let descriptor = chunk.column_descr();
                 let stats = chunk.statistics()?;
@@ -116,6 +128,10 @@ impl Pruner {
                     values: Some(rows),
                 })
             });
+            facts.blooms = self
+                .leaves_by_id()
+                .filter_map(|(id, leaf, _)| Some((id, blooms.get(group.group, leaf)?)))
+                .collect();
             self.filter.might_match(&facts)
         });
     }
@@ -165,9 +181,20 @@ impl Pruner {
         self.leaves().next().is_some()
     }
 
+    /// The columns whose Bloom filters may say something.
+    pub(super) fn points(&self) -> Vec<(usize, PrimitiveType)> {
+        let asked = self.filter.point_ids();
+        let columns = self.leaves_by_id().filter(|(id, ..)| asked.contains(id));
+        columns.map(|(_, leaf, kind)| (leaf, kind.clone())).collect()
+    }
+
     fn leaves(&self) -> impl Iterator<Item = usize> {
-        self.columns.values().filter_map(|c| match c {
-            Column::Leaf(leaf, _) => Some(*leaf),
+        self.leaves_by_id().map(|(_, leaf, _)| leaf)
+    }
+
+    fn leaves_by_id(&self) -> impl Iterator<Item = (i32, usize, &PrimitiveType)> {
+        self.columns.iter().filter_map(|(id, column)| match column {
+            Column::Leaf(leaf, kind) => Some((*id, *leaf, kind)),
             _ => None,
         })
     }
@@ -176,7 +203,7 @@ impl Pruner {
         &self,
         rows: u64,
         leaf_facts: impl Fn(usize, &PrimitiveType) -> Option<ColumnFacts>,
-    ) -> Facts {
+    ) -> Facts<'static> {
         let facts = self.columns.iter().filter_map(|(id, column)| {
             let facts = match column {
                 Column::Leaf(leaf, kind) => leaf_facts(*leaf, kind)?,
@@ -192,7 +219,7 @@ impl Pruner {
             };
             Some((*id, facts))
         });
-        Facts(facts.collect())
+        Facts { columns: facts.collect(), blooms: HashMap::new() }
     }
 }
 
@@ -319,7 +346,7 @@ fn decode(
     datum_of(kind, &literal)
 }
 
-fn unsigned(column: &ColumnDescriptor) -> bool {
+pub(super) fn unsigned(column: &ColumnDescriptor) -> bool {
     use ConvertedType as C;
     matches!(column.logical_type_ref(), Some(LogicalType::Integer { is_signed: false, .. }))
         || matches!(column.converted_type(), C::UINT_8 | C::UINT_16 | C::UINT_32 | C::UINT_64)

@@ -23,6 +23,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::SchemaDescriptor;
 use roaring::RoaringTreemap;
 
+use super::bloom::BloomFilters;
 use super::convert::positions;
 use super::footer::{footer, footer_with_pages, known_size};
 use super::layout::FileLayout;
@@ -145,7 +146,7 @@ async fn open(storage: &Storage, request: FileRead) -> Result<Reading> {
         .as_ref()
         .map(|filter| Pruner::new(filter, &request.schema, &layout, &request.constants));
     if let Some(pruner) = &pruner {
-        pruner.prune_groups(&metadata, &mut groups);
+        pruner.prune_groups(&metadata, &BloomFilters::default(), &mut groups);
     }
     let mut deleted = request.deleted;
     if let Some(bitmap) = &deleted
@@ -154,6 +155,11 @@ async fn open(storage: &Storage, request: FileRead) -> Result<Reading> {
         deleted = None;
     }
     let decodes = !projection.leaves.is_empty() && !groups.is_empty();
+    if decodes && let Some(pruner) = &pruner {
+        prune_by_blooms(storage, &request.location, &metadata, pruner, &projection, &mut groups)
+            .await?;
+    }
+    let decodes = decodes && !groups.is_empty();
     let prunes = pruner.as_ref().is_some_and(Pruner::wants_pages) && !groups.is_empty();
     if prunes || (decodes && select::row_selection(&groups).is_some()) {
         // With the page index the decoder fetches only pages that hold wanted rows.
@@ -172,6 +178,28 @@ async fn open(storage: &Storage, request: FileRead) -> Result<Reading> {
         Decoder::Parquet(Box::new(configure(builder, &projection, &groups, batch_size)?))
     };
     Ok(Reading { source, rows: Rows::new(&groups), projection, deleted, batch_size })
+}
+
+/// Asks the Bloom filters of the groups that statistics left.
+async fn prune_by_blooms(
+    storage: &Storage,
+    location: &str,
+    metadata: &ParquetMetaData,
+    pruner: &Pruner,
+    projection: &Projection,
+    groups: &mut Vec<GroupRows>,
+) -> Result<()> {
+    let points = pruner.points();
+    if points.is_empty() {
+        return Ok(());
+    }
+    let blooms =
+        BloomFilters::fetch(storage, location, metadata, groups, &points, &projection.leaves)
+            .await?;
+    if !blooms.is_empty() {
+        pruner.prune_groups(metadata, &blooms, groups);
+    }
+    Ok(())
 }
 
 fn configure(

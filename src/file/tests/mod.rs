@@ -1,5 +1,6 @@
 //! Files written and read back, and files of other writers.
 
+mod blooms;
 mod evolution;
 mod foreign;
 mod metrics;

@@ -51,7 +51,12 @@ fn filter(text: &str) -> BoundPredicate {
 }
 
 async fn small_pages(storage: &Storage, batch: &RecordBatch) -> DataFile {
-    let options = WriterOptions { page_rows: 100, row_group_bytes: 20_000, ..Default::default() };
+    let options = WriterOptions {
+        page_rows: 100,
+        row_group_bytes: 20_000,
+        bloom_columns: [1, 2, 4, 5].into(),
+        ..Default::default()
+    };
     write_file(storage, "memory://t/p", &file_schema(), std::slice::from_ref(batch), &options)
         .await
         .unwrap()
@@ -125,6 +130,8 @@ fn any_filter() -> impl Strategy<Value = std::string::String> {
         number.clone().prop_map(|v| format!("t LIKE '{:04}%'", v / 10)),
         number.clone().prop_map(|v| format!("f <= {}.0", v * 3)),
         number.clone().prop_map(|v| format!("d > {}.{:02}", v / 20, v % 100)),
+        number.clone().prop_map(|v| format!("t = '{v:06}-{}'", "x".repeat(80))),
+        number.clone().prop_map(|v| format!("d = {}.{:02}", v / 20, v % 100)),
         (number.clone(), number).prop_map(|(a, b)| format!("n IN ({a}, {b})")),
         Just("f IS NULL".to_string()),
         Just("t IS NOT NULL".to_string()),
