@@ -175,7 +175,7 @@ fn peak_memory_of_a_process_is_at_most_its_budget_and_a_quarter() {
         with_equality_deletes(folder.path()).await;
         create(folder.path(), "ns.write", true).await;
     });
-    for (job, mib) in [("scan", 256), ("scan", 64), ("write", 256)] {
+    for (job, mib) in [("scan", 256), ("scan", 64), ("write", 256), ("write", 64)] {
         let budget = mib * MIB;
         let peak = peak_of(job, folder.path(), budget);
         println!("{job}: {} of {mib} MiB", peak / MIB);

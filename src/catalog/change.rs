@@ -12,6 +12,9 @@ use crate::spec::{
 use super::render::{Refs, refs_after, with_time};
 use super::{LoadedTable, NewTable};
 
+/// How far the time of a change may go back: the format lets readers allow for a minute.
+const CLOCK_SKEW_MS: i64 = 60_000;
+
 /// The next version of a table.
 #[derive(Debug)]
 pub(super) struct NextVersion {
@@ -53,7 +56,14 @@ pub(super) fn apply(
     for update in updates {
         builder = update.apply(builder)?;
     }
-    let built = builder.build()?;
+    let built = builder.build().map_err(|error| {
+        let ahead_ms = base.metadata.last_updated_ms() - environment.clock.now_ms();
+        if timeless && ahead_ms > CLOCK_SKEW_MS {
+            clock_behind(ahead_ms, error)
+        } else {
+            error.into()
+        }
+    })?;
     if built.changes.is_empty() {
         return Ok(None);
     }
@@ -73,6 +83,16 @@ pub(super) fn apply(
     // A file can be in the log twice, after a table was registered anew.
     let expired = expired.filter(|file| !named(file)).collect();
     Ok(Some(NextVersion { metadata, refs, expired }))
+}
+
+/// The builder dates a change without a snapshot by the wall clock, and refuses to go back.
+fn clock_behind(ahead_ms: i64, cause: impl Into<Error>) -> Error {
+    Error::invalid(format!(
+        "the table was last changed by a clock {} s ahead of this machine's",
+        ahead_ms / 1_000
+    ))
+    .with_hint("set this machine's clock right, or wait until it has passed that time; commits of rows go on meanwhile")
+    .with_source(cause.into())
 }
 
 /// A snapshot made for an older base carries a number that was given away meanwhile. Its own

@@ -4,7 +4,7 @@
 //! how many there are, so that bloom filters are made for the file and not for a million rows.
 
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::take_record_batch;
+use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -22,6 +22,12 @@ use crate::storage::{OutputFile, Storage};
 
 /// Bytes of rows that are held back before the encoder is made.
 const HELD_BYTES: usize = 1024 * 1024;
+/// Batches that are held back one by one before they are merged into one.
+const LOOSE_BATCHES: usize = 64;
+/// What a writer takes beside its rows: schemas, statistics, paths.
+const WRITER_BYTES: usize = 16 * 1024;
+/// What a column of a batch takes beside its buffers, and a batch beside its columns.
+const OVERHEAD_BYTES: usize = 128;
 /// Bytes of rows that go to the encoder in one step, at most, unless there are very few.
 const SLICE_BYTES: usize = 8 * 1024 * 1024;
 const MIN_SLICE_ROWS: usize = 256;
@@ -55,17 +61,47 @@ pub struct ParquetFileWriter {
 
 enum State {
     /// Too few rows yet to know.
-    Held {
-        batches: Vec<RecordBatch>,
-        bytes: usize,
-    },
+    Held(Held),
     Encoding(Box<ArrowWriter<Vec<u8>>>),
+}
+
+/// Rows before there is an encoder.
+#[derive(Default)]
+struct Held {
+    batches: Vec<RecordBatch>,
+    /// How many of the last batches were not merged yet.
+    loose: usize,
+    /// Bytes of the rows.
+    bytes: usize,
+    /// What the batches take in memory: of a few rows, several times their bytes.
+    memory: usize,
+}
+
+impl Held {
+    fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        self.bytes += sliced_bytes(&batch);
+        let batch = own_rows(batch)?;
+        self.memory += memory_of(&batch);
+        self.batches.push(batch);
+        self.loose += 1;
+        if self.loose < LOOSE_BATCHES {
+            return Ok(());
+        }
+        self.loose = 0;
+        let loose = self.batches.split_off(self.batches.len().saturating_sub(LOOSE_BATCHES));
+        let Some(schema) = loose.first().map(RecordBatch::schema) else { return Ok(()) };
+        let merged = concat_batches(&schema, &loose)?;
+        self.memory -= loose.iter().map(memory_of).sum::<usize>();
+        self.memory += memory_of(&merged);
+        self.batches.push(merged);
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Held { bytes, .. } => write!(f, "Held({bytes} bytes)"),
+            Self::Held(held) => write!(f, "Held({} bytes)", held.bytes),
             Self::Encoding(writer) => write!(f, "Encoding({} bytes)", writer.bytes_written()),
         }
     }
@@ -90,7 +126,7 @@ impl ParquetFileWriter {
             metrics: MetricsCollector::new(&schema, options),
             schema,
             options: options.clone(),
-            state: State::Held { batches: Vec::new(), bytes: 0 },
+            state: State::Held(Held::default()),
             output: storage.output(location)?,
             rows: 0,
             failed: false,
@@ -111,15 +147,15 @@ impl ParquetFileWriter {
     pub fn bytes_written_estimate(&self) -> u64 {
         match &self.state {
             // Encoded and compressed, rows take about a third of their size in memory.
-            State::Held { bytes, .. } => *bytes as u64 / 3,
+            State::Held(held) => held.bytes as u64 / 3,
             State::Encoding(w) => (w.bytes_written() + w.in_progress_size()) as u64,
         }
     }
 
     /// Bytes that this writer holds in memory.
     pub fn memory_bytes(&self) -> usize {
-        match &self.state {
-            State::Held { bytes, .. } => *bytes,
+        let rows = match &self.state {
+            State::Held(held) => held.memory,
             State::Encoding(w) => {
                 // A bloom filter starts at the size for a full row group and is folded later.
                 let blooms = self.options.bloom_columns.len() * 2 * ROW_GROUP_ROWS;
@@ -127,7 +163,8 @@ impl ParquetFileWriter {
                 let uploading = usize::try_from(self.output.written()).unwrap_or(usize::MAX);
                 w.memory_size() + w.inner().capacity() + blooms + uploading.min(UPLOAD_BYTES)
             }
-        }
+        };
+        rows + WRITER_BYTES
     }
 
     /// Takes rows. After an error the file is lost: [`abort`](Self::abort) it.
@@ -156,10 +193,9 @@ impl ParquetFileWriter {
         self.metrics.update(&batch);
         self.rows += batch.num_rows() as u64;
         match &mut self.state {
-            State::Held { batches, bytes } => {
-                *bytes += sliced_bytes(&batch);
-                batches.push(own_rows(batch)?);
-                if *bytes >= HELD_BYTES {
+            State::Held(held) => {
+                held.push(batch)?;
+                if held.bytes >= HELD_BYTES {
                     self.start_encoding(ROW_GROUP_ROWS as u64)?;
                 }
             }
@@ -170,8 +206,8 @@ impl ParquetFileWriter {
 
     /// Makes the encoder and gives it what was held back.
     fn start_encoding(&mut self, distinct: u64) -> Result<()> {
-        let State::Held { batches, .. } = &mut self.state else { return Ok(()) };
-        let batches = std::mem::take(batches);
+        let State::Held(held) = &mut self.state else { return Ok(()) };
+        let batches = std::mem::take(held).batches;
         let properties = self.options.parquet_properties(&self.parquet_schema, distinct);
         let options = ArrowWriterOptions::new()
             .with_properties(properties)
@@ -280,6 +316,12 @@ fn schema_json(schema: &Schema) -> Option<String> {
 fn sliced_bytes(batch: &RecordBatch) -> usize {
     let columns = batch.columns().iter();
     columns.map(|c| c.to_data().get_slice_memory_size().unwrap_or_default()).sum()
+}
+
+/// Bytes that a batch takes in memory, allocations and all.
+fn memory_of(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns.map(|c| c.get_array_memory_size() + OVERHEAD_BYTES).sum::<usize>() + OVERHEAD_BYTES
 }
 
 /// Copies a few rows out of a big batch, which would stay in memory for them otherwise.

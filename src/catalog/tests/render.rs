@@ -147,3 +147,23 @@ async fn a_snapshot_that_a_ref_names_is_not_removed() {
     assert!(error.to_string().contains("`t`"), "{error}");
     change::apply(table, &refs, &[], vec![remove(1)], &at).unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_table_dated_by_a_clock_far_ahead_takes_rows_and_explains_why_nothing_else() {
+    let now = Environment::default();
+    let ahead = environment(now.clock.now_ms() as u64 + 600_000);
+    let base = fresh();
+    let refs = refs_of(&base.metadata).unwrap();
+    let later = change::apply(&base, &refs, &[], set("n", "0"), &ahead).unwrap().unwrap();
+    let mut table = loaded(later.metadata, 1);
+    for id in [1, 2] {
+        let refs = refs_of(&table.metadata).unwrap();
+        let rows = vec![added(&table, id), moved("main", branch(id))];
+        table = loaded(change::apply(&table, &refs, &[], rows, &now).unwrap().unwrap().metadata, 2);
+    }
+    let refs = refs_of(&table.metadata).unwrap();
+    let error = change::apply(&table, &refs, &[], set("n", "1"), &now).unwrap_err();
+    assert_eq!(error.kind(), crate::error::ErrorKind::InvalidInput);
+    let text = format!("{error}");
+    assert!(text.contains("s ahead of this machine's"), "{text}");
+}
