@@ -24,6 +24,7 @@ mod partition;
 mod place;
 mod refs;
 mod remove_orphans;
+mod rewrite_position_deletes;
 mod scan;
 mod schema;
 mod session;
@@ -89,6 +90,8 @@ enum Command {
     RemoveOrphans(remove_orphans::RemoveOrphans),
     /// Turn equality deletes into position deletes
     ConvertDeletes(convert_deletes::ConvertDeletes),
+    /// Merge position deletes, and remove deletes that delete nothing
+    RewritePositionDeletes(rewrite_position_deletes::RewritePositionDeletes),
     /// Print the rows that are alive
     Scan(scan::Scan),
     /// Print the changes of a table in order, as they are committed
@@ -161,6 +164,7 @@ impl Cli {
             Command::Expire(command) => command.run(session).await,
             Command::RemoveOrphans(command) => command.run(session).await,
             Command::ConvertDeletes(command) => command.run(session).await,
+            Command::RewritePositionDeletes(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // Ends cleanly by itself, with the position stored.
             Command::Follow(command) => command.run(session).await,

@@ -11,13 +11,18 @@
 //! that asks it to. The *report* counts files, rows and bytes before and after ([`Report`]).
 //! Rules: `format-spec/maintenance.md`.
 
+mod batch;
 mod compact;
 mod convert;
 mod expire;
+#[cfg(test)]
+mod fixture;
 mod orphans;
+mod partitions;
 mod paths;
 mod progress;
 mod report;
+mod rewrite_deletes;
 mod sweep;
 
 pub use compact::{
@@ -34,3 +39,7 @@ pub use orphans::{
 };
 pub use progress::{Progress, Unit};
 pub use report::{Failed, Report, Stopwatch, Totals};
+pub use rewrite_deletes::{
+    DanglingDelete, RewriteDeletes, RewriteDeletesGroup, RewriteDeletesOptions, RewriteDeletesPlan,
+    RewriteDeletesReport,
+};

@@ -91,6 +91,27 @@ impl Table {
         Commit::new(self.clone(), delta).validate_from(Some(planned_at))
     }
 
+    /// Replaces delete files by others that hit the same rows, or removes such as hit none.
+    ///
+    /// Every delete to add carries an age that is no higher than those it replaces: the youngest of
+    /// them. The data files that it names must stay; an equality delete may go only if no live row is
+    /// left that it reaches (CMT-3).
+    pub fn rewrite_deletes(
+        &self,
+        removed: Vec<RemovedFile>,
+        added: Vec<AddedDelete>,
+        planned_at: SnapshotId,
+    ) -> Commit {
+        let mut delta = Delta::new(OperationKind::Rewrite);
+        delta.referenced =
+            added.iter().filter_map(|d| d.file.referenced_path().map(str::to_string)).collect();
+        delta.count_plain_deletes = true;
+        delta.added_deletes = added;
+        (delta.removed_data, delta.removed_deletes) = split(removed);
+        delta.no_logical_change = true;
+        Commit::new(self.clone(), delta).validate_from(Some(planned_at))
+    }
+
     fn with_files(&self, kind: OperationKind, written: WriteResult) -> Commit {
         let mut delta = Delta::new(kind);
         let own: HashSet<&str> = written.data_files.iter().map(|f| f.file_path.as_str()).collect();

@@ -7,10 +7,10 @@ use futures::TryStreamExt;
 use super::CompactGroup;
 use super::carry;
 use super::outputs::Written;
-use super::plan::branch_scan;
 use super::rewrite::Base;
 use super::row_map::RowMap;
 use crate::error::{Error, ErrorKind, Result};
+use crate::maintenance::partitions::branch_scan;
 use crate::spec::SnapshotId;
 use crate::table::{Committed, RemovedFile, Table};
 

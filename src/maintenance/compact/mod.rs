@@ -13,7 +13,6 @@
 
 mod carry;
 mod commit;
-mod filter;
 mod group;
 mod options;
 mod outputs;

@@ -7,15 +7,15 @@ use futures::TryStreamExt;
 use serde::Serialize;
 
 use super::CompactOptions;
-use super::filter::WholePartitions;
 use super::group::{self, CompactGroup};
 use super::sizes::Sizes;
 use crate::error::Result;
 use crate::expr;
 use crate::maintenance::Totals;
-use crate::scan::{FileScanTask, TableScan};
-use crate::spec::{MAIN_BRANCH, SnapshotId, partition_path};
-use crate::table::{At, Table};
+use crate::maintenance::partitions::{WholePartitions, branch_scan, partition_name};
+use crate::scan::FileScanTask;
+use crate::spec::SnapshotId;
+use crate::table::Table;
 use crate::write::writable;
 
 /// Which files a compaction rewrites, group by group.
@@ -99,18 +99,7 @@ fn groups_of(
         table.spec(task.file.spec_id)?;
     }
     let spec = table.metadata().default_partition_spec_id();
-    Ok(group::groups(tasks, sizes, options, spec, |key| match table.spec(key.spec_id) {
-        Ok(spec) => partition_path(spec, table.schema(), &key.values),
-        Err(_) => String::new(),
-    }))
-}
-
-/// A scan of the head of a branch.
-pub(super) fn branch_scan(table: &Table, branch: &str) -> TableScan {
-    table.scan().at(match branch {
-        MAIN_BRANCH => At::Current,
-        branch => At::Ref(branch.to_string()),
-    })
+    Ok(group::groups(tasks, sizes, options, spec, |key| partition_name(table, key)))
 }
 
 impl CompactPlan {

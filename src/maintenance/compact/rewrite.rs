@@ -11,11 +11,11 @@ use futures::stream::BoxStream;
 
 use super::CompactGroup;
 use super::outputs::{Outputs, Shape, Written};
-use super::plan::branch_scan;
 use super::row_map::RowMap;
 use super::sort::{SortKeys, Sorter};
 use crate::error::{Error, Result};
 use crate::maintenance::Progress;
+use crate::maintenance::partitions::branch_scan;
 use crate::read::TaskReader;
 use crate::spec::{SnapshotId, SortField};
 use crate::table::Table;

@@ -10,11 +10,10 @@ use serde::Serialize;
 use crate::deletes::DeleteFile;
 use crate::error::Result;
 use crate::maintenance::Totals;
+use crate::maintenance::partitions::{branch_scan, partition_name};
 use crate::scan::FileScanTask;
-use crate::spec::{
-    DataContentType, DataFile, MAIN_BRANCH, PartitionKey, SnapshotId, partition_path,
-};
-use crate::table::{At, Table};
+use crate::spec::{DataContentType, DataFile, PartitionKey, SnapshotId};
+use crate::table::Table;
 use crate::write::writable;
 
 /// The equality deletes of a branch, scope by scope.
@@ -58,18 +57,14 @@ pub struct ConvertGroup {
 /// Plans on the head of the branch.
 pub(super) async fn plan(table: &Table, branch: &str) -> Result<ConvertPlan> {
     writable(table)?;
-    let at = match branch {
-        MAIN_BRANCH => At::Current,
-        branch => At::Ref(branch.to_string()),
-    };
-    let context = table.scan().at(at).context()?;
+    let context = branch_scan(table, branch).context()?;
     let planned = context.plan().await?;
     let mut groups: BTreeMap<(i32, String, u64), ConvertGroup> = BTreeMap::new();
     let equality = |d: &&DeleteFile| d.file.content == DataContentType::EqualityDeletes;
     for delete in planned.deletes.files().filter(equality) {
         let scope = scope_of(table, &delete.file)?;
         let group = groups.entry(place(table, scope.as_ref())).or_insert_with(|| ConvertGroup {
-            partition: scope.as_ref().map(|key| path(table, key)).unwrap_or_default(),
+            partition: scope.as_ref().map(|key| partition_name(table, key)).unwrap_or_default(),
             deletes: Totals::default(),
             delete_files: Vec::new(),
             data: Totals::default(),
@@ -118,13 +113,8 @@ pub(super) fn scope_of(table: &Table, delete: &DataFile) -> Result<Option<Partit
 fn place(table: &Table, scope: Option<&PartitionKey>) -> (i32, String, u64) {
     match scope {
         None => (-1, String::new(), 0),
-        Some(key) => (key.spec_id, path(table, key), key.stable_hash()),
+        Some(key) => (key.spec_id, partition_name(table, key), key.stable_hash()),
     }
-}
-
-fn path(table: &Table, key: &PartitionKey) -> String {
-    let spec = table.metadata().partition_spec_by_id(key.spec_id);
-    spec.map(|spec| partition_path(spec, table.schema(), &key.values)).unwrap_or_default()
 }
 
 impl ConvertPlan {

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::fixture::*;
 use crate::error::ErrorKind;
 use crate::maintenance::CompactOptions;
+use crate::maintenance::fixture::*;
 use crate::spec::*;
 use crate::table::tests::kit::{Fault, partitioned, table};
 
@@ -91,7 +91,7 @@ async fn a_stopped_compaction_keeps_finished_groups_and_leaves_no_file_behind() 
         assert_eq!(data_files(&table).await.len() as u64, 6 - groups, "{questions} questions");
         assert_eq!(ids(&table).await, (0..6).collect::<Vec<_>>());
         assert_eq!(orphans(&table).await, 0, "{questions} questions");
-        let (table, report) = super::fixture::compact(&table, options()).await;
+        let (table, report) = crate::maintenance::fixture::compact(&table, options()).await;
         assert_eq!(report.report.groups, 3 - groups, "the next run goes on");
         assert_eq!(data_files(&table).await.len(), 3);
     }

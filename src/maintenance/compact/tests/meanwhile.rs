@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use super::commits::by_day;
-use super::fixture::*;
 use crate::error::ErrorKind;
+use crate::maintenance::fixture::*;
 use crate::maintenance::{CompactOptions, SortBy, SortColumn};
 use crate::spec::*;
 use crate::table::tests::kit::{partitioned, table};

@@ -1,7 +1,6 @@
 //! Compaction on tables with a past.
 
 mod commits;
-mod fixture;
 mod meanwhile;
 mod model;
 mod plans;

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::commits::by_day;
-use super::fixture::*;
 use crate::expr::parse;
+use crate::maintenance::fixture::*;
 use crate::maintenance::{CompactOptions, CompactPlan, SortBy, SortColumn};
 use crate::table::tests::kit::{partitioned, table};
 use crate::table::{At, Table};

@@ -1,8 +1,8 @@
 //! What is chosen, and what is refused.
 
-use super::fixture::*;
 use crate::error::{ErrorKind, Result};
 use crate::expr::parse;
+use crate::maintenance::fixture::*;
 use crate::maintenance::{CompactOptions, CompactPlan, Reason, SortBy, SortColumn};
 use crate::table::Table;
 use crate::table::tests::kit::{partitioned, table};

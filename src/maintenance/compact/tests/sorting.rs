@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 
-use super::fixture::*;
+use crate::maintenance::fixture::*;
 use crate::maintenance::{CompactOptions, SortBy, SortColumn};
 use crate::table::Table;
 use crate::table::tests::kit::table;

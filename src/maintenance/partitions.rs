@@ -1,12 +1,28 @@
-//! Which partitions a compaction is about.
+//! Which branch and which partitions an action is about.
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 use crate::expr::{self, PartitionFilter};
-use crate::scan::ScanContext;
-use crate::spec::{BoundPredicate, DataFile, PartitionSpec, Transform, partition_path};
-use crate::table::Table;
+use crate::scan::{ScanContext, TableScan};
+use crate::spec::{
+    BoundPredicate, DataFile, MAIN_BRANCH, PartitionKey, PartitionSpec, Transform, partition_path,
+};
+use crate::table::{At, Table};
+
+/// A scan of the head of a branch.
+pub(super) fn branch_scan(table: &Table, branch: &str) -> TableScan {
+    table.scan().at(match branch {
+        MAIN_BRANCH => At::Current,
+        branch => At::Ref(branch.to_string()),
+    })
+}
+
+/// A partition as a folder name; empty when unpartitioned.
+pub(super) fn partition_name(table: &Table, key: &PartitionKey) -> String {
+    let spec = table.metadata().partition_spec_by_id(key.spec_id);
+    spec.map(|spec| partition_path(spec, table.schema(), &key.values)).unwrap_or_default()
+}
 
 /// A filter that takes or leaves whole partitions (MNT-1).
 #[derive(Debug)]
@@ -57,7 +73,7 @@ impl WholePartitions {
         }
         let partition = partition_path(table.spec(file.spec_id)?, table.schema(), &file.partition);
         Err(Error::invalid(
-            "the filter takes a part of a partition, and only whole ones are compacted",
+            "the filter takes a part of a partition, and only whole ones are worked on",
         )
         .with_context("filter", expr::describe(&self.filter))
         .with_context("partition", partition)
