@@ -111,7 +111,8 @@ impl DeletesUnit {
     }
 }
 
-/// Data files that share a delete file belong together, and so do those that share one with them.
+/// Data files that share a delete file belong together, and so do those that share one with them
+/// (MNT-40).
 fn units(tasks: Vec<FileScanTask>) -> Vec<DeletesUnit> {
     let mut leader: Vec<usize> = (0..tasks.len()).collect();
     let mut first_of: HashMap<&str, usize> = HashMap::new();

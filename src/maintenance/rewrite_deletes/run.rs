@@ -223,7 +223,8 @@ impl Run {
         self.commit_batch(base, batch.take(), stale).await;
     }
 
-    /// Commits what is finished. Where others were quicker, the rest of the batch still lands.
+    /// Commits what is finished. Where others were quicker, the rest of the batch still lands
+    /// (MNT-43).
     async fn commit_batch(
         &mut self,
         base: &Base,
