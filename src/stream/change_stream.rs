@@ -132,6 +132,14 @@ impl Stream for ChangeStream {
 }
 
 /// One lane of a stream: the changes of its partitions, in order.
+///
+/// * When a lane fails for good (with anything but `Unavailable`), the others give what they have
+///   read and then end with an error that names the lane and its failure.
+/// * A lane that is dropped stops itself only: the position of its groups stays where it was, and
+///   the others go on. Where they would have to wait for it, by alignment or at a barrier, they end
+///   with an error that names it.
+/// * Either way nothing is lost: the stream goes on from the stored position, or from the merged
+///   tokens of its lanes, at any number of lanes (STR-13).
 #[derive(Debug)]
 pub struct Lane {
     consumer: Consumer,
@@ -174,6 +182,12 @@ impl Lane {
     /// As [`ChangeStream::commit`].
     pub async fn close(self) -> Result<()> {
         self.commits.close().await
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.consumer.give_up();
     }
 }
 

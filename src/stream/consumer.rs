@@ -6,10 +6,11 @@ use std::task::{Context, Poll};
 use tokio::task::JoinSet;
 
 use super::batch::{ChangeBatch, StreamEvent};
+use super::failure::{again, dropped, in_lane};
 use super::groups::lane_of;
 use super::hub::Hub;
 use super::split::Out;
-use super::state::{State, Stopped};
+use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::Token;
 
@@ -55,6 +56,11 @@ impl Consumer {
             watermark: None,
         };
         self.lanes.iter().map(|lane| one(*lane)).collect()
+    }
+
+    /// Says that nobody will take anything from these lanes any more.
+    pub fn give_up(&self) {
+        self.lanes.iter().for_each(|lane| self.hub.drop_lane(*lane));
     }
 
     pub fn hub(&self) -> &Arc<Hub> {
@@ -137,39 +143,24 @@ impl Consumer {
     /// How the stream ends, if nothing more can come: with nothing, or with an error. After
     /// `Unavailable` it goes on when it is asked again (STR-10).
     fn end(&mut self, state: &mut State) -> Option<Option<Error>> {
-        let is_over = match &state.stopped {
-            None => false,
-            Some(Stopped::Done) => state.is_drained(&self.lanes),
-            Some(Stopped::Failed(_)) => state.is_stuck(&self.lanes),
-        };
-        if !is_over {
-            return None;
-        }
-        match state.stopped.take() {
-            Some(Stopped::Failed(error)) if error.kind() == ErrorKind::Unavailable => {
+        let end = if state.is_done(&self.lanes) {
+            None
+        } else if let Some((lane, error)) = &state.failed
+            && state.is_taken(&self.lanes)
+        {
+            Some(in_lane(*lane, error))
+        } else if state.stopped.is_some() && state.is_stuck(&self.lanes) {
+            let error = state.stopped.take()?;
+            if error.kind() == ErrorKind::Unavailable {
                 self.hub.ring_planner();
-                Some(Some(error))
+                return Some(Some(error));
             }
-            Some(Stopped::Failed(error)) => {
-                state.stopped = Some(Stopped::Failed(same(&error)));
-                self.tasks = None;
-                Some(Some(error))
-            }
-            done => {
-                state.stopped = done;
-                self.tasks = None;
-                Some(None)
-            }
-        }
-    }
-}
-
-/// The error once more, for the other lanes.
-fn same(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.message());
-    let copy = error.context().fold(copy, |copy, (key, value)| copy.with_context(key, value));
-    match error.hint() {
-        Some(hint) => copy.with_hint(hint),
-        None => copy,
+            state.stopped = Some(again(&error));
+            Some(error)
+        } else {
+            Some(dropped(state.waits_for_dropped(&self.lanes)?))
+        };
+        self.tasks = None;
+        Some(end)
     }
 }

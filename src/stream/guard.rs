@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::hub::Hub;
-use super::state::Stopped;
 use crate::error::Error;
 
 /// Reports a panic of the task that holds it. A task that is cancelled says nothing.
@@ -33,7 +32,7 @@ impl Drop for TaskGuard {
             Some(lane) => self.hub.failed(lane, None, Error::internal("a lane panicked")),
             None => {
                 let error = Error::internal("the planner of the stream panicked");
-                self.hub.stop_planning(Stopped::Failed(error));
+                self.hub.stop_planning(error);
             }
         }
     }

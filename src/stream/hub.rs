@@ -4,9 +4,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::ahead::Allowance;
+use super::failure::again;
+use super::lane_state::LaneState;
 use super::split::{Out, Split};
-use super::state::{State, Stopped};
-use crate::error::Error;
+use super::state::State;
+use crate::error::{Error, ErrorKind};
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -48,22 +51,44 @@ impl Hub {
         }
     }
 
-    /// Waits for a lane's next split.
-    pub async fn take(&self, lane: usize) -> Arc<Split> {
-        loop {
+    /// Waits for a lane's next split; `None` once its owner is gone.
+    pub async fn take(&self, lane: usize) -> Option<Arc<Split>> {
+        while !self.is_dropped(lane) {
             if let Some(split) = self.state().take(lane) {
                 self.ring_planner();
-                return split;
+                return Some(split);
             }
             self.lane_bell(lane).await;
         }
+        None
     }
 
-    /// Waits until the lane's consumer has room for more.
-    pub async fn room(&self, lane: usize) {
-        while !self.state().lanes.get(lane).is_some_and(|l| l.has_room()) {
+    /// A split that the lane may read before its turn.
+    pub fn take_ahead(&self, lane: usize) -> Option<Arc<Split>> {
+        let split = self.state().take_ahead(lane)?;
+        self.ring_planner();
+        Some(split)
+    }
+
+    /// How much a lane may read ahead.
+    pub fn allowance(&self, lane: usize) -> Arc<Allowance> {
+        let state = self.state();
+        state.lanes.get(lane).map_or_else(|| Allowance::new(0), |lane| lane.ahead.clone())
+    }
+
+    /// Waits until the lane's consumer has room for more; false once its owner is gone.
+    pub async fn room(&self, lane: usize) -> bool {
+        while !self.is_dropped(lane) {
+            if self.state().lanes.get(lane).is_some_and(LaneState::has_room) {
+                return true;
+            }
             self.lane_bell(lane).await;
         }
+        false
+    }
+
+    fn is_dropped(&self, lane: usize) -> bool {
+        self.state().lanes.get(lane).is_none_or(|lane| lane.is_dropped)
     }
 
     pub fn deliver(&self, lane: usize, out: Out) {
@@ -72,29 +97,44 @@ impl Hub {
         }
     }
 
-    /// Ends the reading of a split.
-    pub fn finished(&self, lane: usize, split: Arc<Split>) {
+    /// Ends the reading of a lane's oldest split.
+    pub fn finished(&self, lane: usize) {
         if let Some(lane) = self.state().lanes.get_mut(lane) {
-            lane.reading = false;
-            lane.deliver(Out::Finished(split));
+            lane.finish_reading();
         }
     }
 
-    /// Puts a split back that could not be read on, and tells the consumer behind the rows.
-    /// Nothing is read on this lane before the consumer saw it.
+    /// Puts back what could not be read on, and tells the consumer behind the rows. Nothing is
+    /// read on this lane before the consumer saw it, and on no lane if it is for good (STR-13).
     pub fn failed(&self, lane: usize, left: Option<Split>, error: Error) {
-        if let Some(lane) = self.state().lanes.get_mut(lane) {
-            lane.reading = false;
-            lane.halted = true;
-            if let Some(split) = left {
-                lane.queue.put_back(split);
-            }
-            lane.deliver(Out::Failure(error));
+        let mut state = self.state();
+        let is_over = error.kind() != ErrorKind::Unavailable;
+        if is_over && state.failed.is_none() {
+            state.failed = Some((lane, again(&error)));
+        }
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.put_back(left);
+            lane.halt(error);
+        }
+        if is_over {
+            state.wake_all();
         }
     }
 
-    /// Ends planning, or interrupts it until a consumer saw why.
-    pub fn stop_planning(&self, why: Stopped) {
+    /// Lets go of a lane whose owner is gone. Others may have waited for it.
+    pub fn drop_lane(&self, lane: usize) {
+        let mut state = self.state();
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            lane.drop_all();
+        }
+        state.wake_all();
+        drop(state);
+        self.ring_lanes();
+        self.ring_planner();
+    }
+
+    /// Interrupts planning until a consumer saw why.
+    pub fn stop_planning(&self, why: Error) {
         let mut state = self.state();
         state.stopped = Some(why);
         state.wake_all();

@@ -1,11 +1,14 @@
 //! The reader of one lane: takes its splits one by one and reads them into batches.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 
+use super::ahead::{Allowance, ReadAhead};
 use super::guard::TaskGuard;
 use super::hub::Hub;
 use super::planner::expired_meanwhile;
@@ -15,67 +18,150 @@ use crate::error::{ErrorKind, Result};
 use crate::read::{ChangeKind, ChangeReader, ChangeRows};
 
 pub(super) struct LaneTask {
-    pub hub: Arc<Hub>,
-    pub lane: usize,
-    pub reader: Arc<ChangeReader>,
+    hub: Arc<Hub>,
+    lane: usize,
+    reader: Arc<ChangeReader>,
     /// Kinds of changes that nobody wants to see.
-    pub dropped: Vec<ChangeKind>,
-    pub patience: Patience,
+    dropped: Vec<ChangeKind>,
+    patience: Patience,
+    allowance: Arc<Allowance>,
+    /// Splits that are read before their turn, in order.
+    ahead: VecDeque<(Arc<Split>, ReadAhead)>,
+}
+
+/// How reading ended, if it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Whole,
+    /// The lane's owner is gone.
+    Unwanted,
 }
 
 impl LaneTask {
-    /// Runs until a split fails for good.
+    pub fn new(
+        hub: Arc<Hub>,
+        lane: usize,
+        reader: Arc<ChangeReader>,
+        dropped: Vec<ChangeKind>,
+        patience: Patience,
+    ) -> Self {
+        let allowance = hub.allowance(lane);
+        Self { hub, lane, reader, dropped, patience, allowance, ahead: VecDeque::new() }
+    }
+
+    /// Runs until a split fails for good, or until the lane's owner is gone.
     pub async fn run(mut self) {
         let guard = TaskGuard::new(self.hub.clone(), Some(self.lane));
-        loop {
-            let split = self.hub.take(self.lane).await;
-            if !self.read_with_patience(&split).await {
+        while let Some((split, ahead)) = self.next().await {
+            if !self.read_with_patience(&split, ahead).await {
                 break;
             }
         }
         guard.disarm();
     }
 
+    async fn next(&mut self) -> Option<(Arc<Split>, Option<ReadAhead>)> {
+        if let Some((split, ahead)) = self.ahead.pop_front() {
+            return Some((split, Some(ahead)));
+        }
+        Some((self.hub.take(self.lane).await?, None))
+    }
+
     /// Reads a split to its end, or puts back what is left of it; false when that is for good.
-    async fn read_with_patience(&mut self, split: &Arc<Split>) -> bool {
+    async fn read_with_patience(
+        &mut self,
+        split: &Arc<Split>,
+        mut ahead: Option<ReadAhead>,
+    ) -> bool {
         let mut next = split.cursor.next_row();
         loop {
-            let Err(error) = self.read(split, &mut next).await else {
-                self.patience.reset();
-                self.hub.finished(self.lane, split.clone());
-                return true;
+            let error = match self.read(split, &mut ahead, &mut next).await {
+                Err(error) => error,
+                Ok(Read::Unwanted) => return false,
+                Ok(Read::Whole) => {
+                    self.patience.reset();
+                    self.hub.finished(self.lane);
+                    return true;
+                }
             };
             if let Err(error) = self.patience.wait(error).await {
                 let table = self.hub.state().table.clone();
                 let error = expired_meanwhile(&table, &split.step, error).await;
                 let comes_back = error.kind() == ErrorKind::Unavailable;
+                self.ahead.clear();
                 self.hub.failed(self.lane, Some(split.from(next)), error);
                 return comes_back;
             }
         }
     }
 
-    async fn read(&mut self, split: &Arc<Split>, next: &mut u64) -> Result<()> {
-        let mut batches = match &split.work {
-            Work::File(task) => self.reader.read_file(task.clone(), *next),
-            Work::Unit(changes, unit) => self.reader.read_unit(changes.clone(), *unit, *next),
-        };
-        while let Some(rows) = batches.try_next().await? {
-            let Some(last) = rows.ordinals.last() else { continue };
-            let after = last + 1;
-            let ChangeRows { records, kinds, ordinals } = without(rows, &self.dropped)?;
-            if records.num_rows() > 0 {
-                let bytes = records.get_array_memory_size() as u64;
-                let split = split.clone();
-                let rows = Rows { split, records, kinds, ordinals, next: after, bytes };
-                self.hub.room(self.lane).await;
-                self.hub.deliver(self.lane, Out::Rows(rows));
+    async fn read(
+        &mut self,
+        split: &Arc<Split>,
+        ahead: &mut Option<ReadAhead>,
+        next: &mut u64,
+    ) -> Result<Read> {
+        self.read_ahead();
+        let mut is_whole = false;
+        if let Some(ahead) = ahead {
+            while let Some(rows) = ahead.next().await {
+                if self.hand_on(split, rows, next).await? == Read::Unwanted {
+                    return Ok(Read::Unwanted);
+                }
             }
-            *next = after;
-            self.patience.reset();
+            is_whole = ahead.is_whole();
         }
-        self.hub.room(self.lane).await;
-        Ok(())
+        if !is_whole {
+            let mut batches = self.open(split, *next);
+            while let Some(rows) = batches.try_next().await? {
+                if self.hand_on(split, rows, next).await? == Read::Unwanted {
+                    return Ok(Read::Unwanted);
+                }
+                self.read_ahead();
+            }
+        }
+        let is_wanted = self.hub.room(self.lane).await;
+        Ok(if is_wanted { Read::Whole } else { Read::Unwanted })
+    }
+
+    fn open(&self, split: &Split, from: u64) -> BoxStream<'static, Result<ChangeRows>> {
+        match &split.work {
+            Work::File(task) => self.reader.read_file(task.clone(), from),
+            Work::Unit(changes, unit) => self.reader.read_unit(changes.clone(), *unit, from),
+        }
+    }
+
+    /// Begins to read splits before their turn, as many as may be.
+    fn read_ahead(&mut self) {
+        while let Some(split) = self.hub.take_ahead(self.lane) {
+            let rows = self.open(&split, split.cursor.next_row());
+            let ahead = ReadAhead::begin(rows, self.allowance.clone());
+            self.ahead.push_back((split, ahead));
+        }
+    }
+
+    /// Gives rows to the consumer once there is room.
+    async fn hand_on(
+        &mut self,
+        split: &Arc<Split>,
+        rows: ChangeRows,
+        next: &mut u64,
+    ) -> Result<Read> {
+        let Some(last) = rows.ordinals.last() else { return Ok(Read::Whole) };
+        let after = last + 1;
+        let ChangeRows { records, kinds, ordinals } = without(rows, &self.dropped)?;
+        if records.num_rows() > 0 {
+            let bytes = records.get_array_memory_size() as u64;
+            let split = split.clone();
+            let rows = Rows { split, records, kinds, ordinals, next: after, bytes };
+            if !self.hub.room(self.lane).await {
+                return Ok(Read::Unwanted);
+            }
+            self.hub.deliver(self.lane, Out::Rows(rows));
+        }
+        *next = after;
+        self.patience.reset();
+        Ok(Read::Whole)
     }
 }
 

@@ -4,25 +4,34 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use super::ahead::Allowance;
 use super::queue::{LaneQueue, QueueMarks};
 use super::split::{Out, Queued, Split};
 use super::timeline::Step;
+use crate::error::Error;
 
 /// Things of any size that may wait for a consumer.
 const MOST_OUT: usize = 1024;
+/// Splits, and boundaries between them, that a lane's reader holds at once.
+const MOST_TAKEN: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct LaneState {
     pub queue: LaneQueue,
+    /// What the lane's reader holds, oldest first: the split whose rows it hands on, and behind
+    /// it what it reads ahead.
+    taken: VecDeque<Queued>,
     /// Steps of the splits that were planned and whose end the consumer has not taken, in order.
     unfinished: VecDeque<u64>,
     out: VecDeque<Out>,
     out_bytes: u64,
     out_budget: u64,
-    /// A split is being read.
-    pub reading: bool,
+    /// Rows that were read ahead and wait for their turn.
+    pub ahead: Arc<Allowance>,
     /// A failure waits to be seen; nothing is read until then.
-    pub halted: bool,
+    halted: bool,
+    /// Its owner is gone: nobody will take anything from it.
+    pub is_dropped: bool,
     /// Steps before this one were delivered, as far as this lane goes.
     pub finished: u64,
     /// The time of the last of them.
@@ -31,15 +40,18 @@ pub(super) struct LaneState {
 }
 
 impl LaneState {
-    pub fn new(marks: QueueMarks, out_budget: u64) -> Self {
+    /// Half of the budget is for rows that wait for the consumer, half for rows read ahead.
+    pub fn new(marks: QueueMarks, budget: u64) -> Self {
         Self {
             queue: LaneQueue::new(marks),
+            taken: VecDeque::new(),
             unfinished: VecDeque::new(),
             out: VecDeque::new(),
             out_bytes: 0,
-            out_budget,
-            reading: false,
+            out_budget: budget / 2,
+            ahead: Allowance::new(budget / 2),
             halted: false,
+            is_dropped: false,
             finished: 0,
             finished_time_ms: None,
             waker: None,
@@ -63,6 +75,9 @@ impl LaneState {
     }
 
     pub fn deliver(&mut self, out: Out) {
+        if self.is_dropped {
+            return;
+        }
         match (self.out.back_mut(), out) {
             (Some(Out::Boundary(last)), Out::Boundary(step)) => *last = step,
             (_, out) => {
@@ -82,22 +97,87 @@ impl LaneState {
         }
     }
 
+    pub fn is_reading(&self) -> bool {
+        !self.taken.is_empty()
+    }
+
     /// The split that is next, if the lane is free to read it.
     pub fn next_split(&self) -> Option<&Arc<Split>> {
         match self.queue.front() {
-            Some(Queued::Split(split)) if !self.reading && !self.halted => Some(split),
+            Some(Queued::Split(split)) if !self.is_reading() && !self.halted => Some(split),
             _ => None,
         }
     }
 
+    /// The split that is next, if it may be read beside those that are. Changes are resolved one
+    /// unit after the other, and so are files whose deletes are those of another snapshot.
+    pub fn next_ahead(&self) -> Option<&Arc<Split>> {
+        let Some(Queued::Split(first)) = self.taken.front() else { return None };
+        let has_place = !self.halted && self.taken.len() < MOST_TAKEN;
+        let ahead: u64 = self.taken.iter().skip(1).map(Queued::bytes).sum();
+        let may_be = |split: &&Arc<Split>| {
+            has_place && split.goes_beside(first) && self.ahead.will_fit(ahead + split.bytes)
+        };
+        self.queue.first_split().filter(may_be)
+    }
+
+    /// Takes the next split, and a boundary before it.
     pub fn take(&mut self) -> Option<Arc<Split>> {
-        match self.queue.pop() {
-            Some(Queued::Split(split)) => {
-                self.reading = true;
-                Some(split)
+        while let Some(queued) = self.queue.pop() {
+            let split = match &queued {
+                Queued::Split(split) => Some(split.clone()),
+                Queued::Boundary(_) => None,
+            };
+            self.taken.push_back(queued);
+            if split.is_some() {
+                return split;
             }
-            _ => None,
         }
+        None
+    }
+
+    /// Ends the reading of the oldest split.
+    pub fn finish_reading(&mut self) {
+        if let Some(Queued::Split(split)) = self.taken.pop_front() {
+            self.deliver(Out::Finished(split));
+        }
+        while let Some(Queued::Boundary(_)) = self.taken.front() {
+            if let Some(Queued::Boundary(step)) = self.taken.pop_front() {
+                self.deliver(Out::Boundary(step));
+            }
+        }
+    }
+
+    /// Puts back everything that was not read (STR-2): of the oldest split what is `left`, if
+    /// that is known.
+    pub fn put_back(&mut self, left: Option<Split>) {
+        let first = self.taken.pop_front();
+        while let Some(later) = self.taken.pop_back() {
+            self.queue.put_back(later);
+        }
+        let left = left.map(|split| Queued::Split(Arc::new(split)));
+        if let Some(first) = left.or(first) {
+            self.queue.put_back(first);
+        }
+    }
+
+    /// Stops reading until the consumer saw why.
+    pub fn halt(&mut self, why: Error) {
+        self.halted = true;
+        self.deliver(Out::Failure(why));
+    }
+
+    /// Lets go of everything. Where the lane stands does not change any more.
+    pub fn drop_all(&mut self) {
+        self.is_dropped = true;
+        self.taken.clear();
+        self.queue.clear();
+        self.out.clear();
+        self.out_bytes = 0;
+    }
+
+    pub fn has_something(&self) -> bool {
+        !self.out.is_empty()
     }
 
     /// What the consumer gets next.
@@ -122,12 +202,12 @@ impl LaneState {
 
     /// True when nothing waits for the consumer and nothing is being read.
     pub fn is_quiet(&self) -> bool {
-        self.out.is_empty() && !self.reading
+        self.out.is_empty() && !self.is_reading()
     }
 
     #[cfg(test)]
-    pub fn out_bytes(&self) -> u64 {
-        self.out_bytes
+    pub fn held_bytes(&self) -> u64 {
+        self.out_bytes + self.ahead.held()
     }
 
     pub fn wait(&mut self, waker: &Waker) {

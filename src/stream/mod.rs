@@ -9,6 +9,7 @@
 //! with it the position moves on. What may happen when is decided in `state`, under one lock.
 //! Rules: `format-spec/stream.md`.
 
+mod ahead;
 mod assigner;
 mod batch;
 mod builder;
@@ -16,6 +17,7 @@ mod change_stream;
 mod commits;
 mod consumer;
 mod describe;
+mod failure;
 mod groups;
 mod guard;
 mod hub;

@@ -84,7 +84,7 @@ fn run(
     });
     for (lane, reader) in readers.into_iter().enumerate() {
         let dropped = options.dropped.clone();
-        let task = LaneTask { hub: hub.clone(), lane, reader, dropped, patience: patience() };
+        let task = LaneTask::new(hub.clone(), lane, reader, dropped, patience());
         tasks.spawn(task.run());
     }
     let consumer = Consumer::new(hub, Tasks::new(tasks), options.lanes);

@@ -13,7 +13,7 @@ use super::plan::{KnownFiles, PlanOptions, StepPlan};
 use super::queue::PlanCursor;
 use super::retry::Patience;
 use super::split::Split;
-use super::state::{Plannable, Stopped};
+use super::state::Plannable;
 use super::timeline::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::table::{Table, Watch};
@@ -51,14 +51,11 @@ impl Planner {
         loop {
             match self.turn().await {
                 Ok(false) => self.patience.reset(),
-                Ok(true) => {
-                    self.hub.stop_planning(Stopped::Done);
-                    break;
-                }
+                Ok(true) => break,
                 Err(error) => {
                     let Err(error) = self.patience.wait(error).await else { continue };
                     let is_over = error.kind() != ErrorKind::Unavailable;
-                    self.hub.stop_planning(Stopped::Failed(error));
+                    self.hub.stop_planning(error);
                     if is_over {
                         break;
                     }

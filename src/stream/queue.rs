@@ -97,15 +97,31 @@ impl LaneQueue {
         }
     }
 
-    /// Puts a split that failed back where it was (STR-2).
-    pub fn put_back(&mut self, split: Split) {
-        self.splits += 1;
-        self.bytes += split.bytes;
-        self.waiting.push_front(Queued::Split(Arc::new(split)));
+    /// Puts back what was not read, where it was (STR-2).
+    pub fn put_back(&mut self, queued: Queued) {
+        if let Queued::Split(split) = &queued {
+            self.splits += 1;
+            self.bytes += split.bytes;
+        }
+        self.waiting.push_front(queued);
     }
 
     pub fn front(&self) -> Option<&Queued> {
         self.waiting.front()
+    }
+
+    /// The first split, behind at most one boundary: adjacent ones are one.
+    pub fn first_split(&self) -> Option<&Arc<Split>> {
+        self.waiting.iter().take(2).find_map(|queued| match queued {
+            Queued::Split(split) => Some(split),
+            Queued::Boundary(_) => None,
+        })
+    }
+
+    /// Lets go of everything that waits.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        (self.splits, self.bytes) = (0, 0);
     }
 
     pub fn pop(&mut self) -> Option<Queued> {

@@ -35,6 +35,14 @@ impl Split {
         Self { cursor: self.cursor.at_row(next), ..self.clone() }
     }
 
+    /// True if the split may be read while `other` is: it needs no deletes of another snapshot.
+    pub fn goes_beside(&self, other: &Self) -> bool {
+        match &self.work {
+            Work::File(task) => task.deletes.is_empty() || self.step.number == other.step.number,
+            Work::Unit(..) => false,
+        }
+    }
+
     /// Where the split's group stands once rows before `next` are delivered.
     pub fn place(&self, next: u64) -> Place {
         let inside = Inside { cursor: self.cursor.at_row(next), digest: self.digest };
@@ -53,6 +61,16 @@ pub(super) enum Queued {
     Split(Arc<Split>),
     /// This step, and every one before it, holds nothing more for the lane.
     Boundary(Arc<Step>),
+}
+
+impl Queued {
+    /// What reading it will cost.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Split(split) => split.bytes,
+            Self::Boundary(_) => 0,
+        }
+    }
 }
 
 /// What waits for the lane's consumer, in order.

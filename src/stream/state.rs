@@ -17,14 +17,6 @@ use super::timeline::{Step, Timeline};
 use crate::error::Error;
 use crate::table::{Place, Table, Token};
 
-/// Why no more steps are planned.
-#[derive(Debug)]
-pub(super) enum Stopped {
-    /// The end that was asked for is planned.
-    Done,
-    Failed(Error),
-}
-
 #[derive(Debug)]
 pub(super) struct State {
     /// The newest version of the table that was noticed.
@@ -36,7 +28,10 @@ pub(super) struct State {
     pub resumes: Vec<Resume>,
     /// The first step that is not wanted.
     pub until: Option<u64>,
-    pub stopped: Option<Stopped>,
+    /// Why planning stopped before its end.
+    pub stopped: Option<Error>,
+    /// The lane that failed for good, and why: nothing more is read.
+    pub failed: Option<(usize, Error)>,
     /// What was delivered.
     pub delivered: Token,
     /// The specs of the last step that added files, to find barriers.
@@ -73,6 +68,7 @@ impl State {
             resumes,
             until,
             stopped: None,
+            failed: None,
             delivered: token,
             specs: None,
             inspected: 0,
@@ -98,7 +94,7 @@ impl State {
     pub fn plannable(&mut self) -> Option<Plannable> {
         let limit = self.limit();
         let lanes = self.lanes.iter_mut().enumerate();
-        let hungry = lanes.filter(|(_, l)| l.queue.cursor.step < limit);
+        let hungry = lanes.filter(|(_, l)| l.queue.cursor.step < limit && !l.is_dropped);
         let (lane, state) = hungry
             .filter_map(|(n, l)| l.queue.wants_more().then_some((n, l)))
             .min_by_key(|(_, l)| l.queue.cursor)?;
@@ -112,12 +108,13 @@ impl State {
     pub fn waits_for_a_commit(&self) -> bool {
         let end = self.timeline.end();
         self.until.is_none_or(|until| until > end)
-            && self.lanes.iter().any(|l| l.queue.cursor.step >= end)
+            && self.lanes.iter().any(|l| l.queue.cursor.step >= end && !l.is_dropped)
     }
 
     /// True when the end that was asked for is planned for every lane.
     pub fn is_planned_to_the_end(&self) -> bool {
-        self.until.is_some_and(|until| self.lanes.iter().all(|l| l.queue.cursor.step >= until))
+        let mut lanes = self.lanes.iter().filter(|lane| !lane.is_dropped);
+        self.until.is_some_and(|until| lanes.all(|l| l.queue.cursor.step >= until))
     }
 
     /// Notes the specs of a step's added files when the first lane looks at it: another set than
@@ -151,27 +148,46 @@ impl State {
         if cursor.step > plan.step.number {
             lane.queue.push_boundary(plan.step.clone());
         }
+        // Only now may it turn out that a lane waits for one that is gone.
+        if self.lanes.iter().any(|lane| lane.is_dropped) {
+            self.wake_all();
+        }
     }
 
-    fn standings(&self) -> impl Iterator<Item = Standing> + Clone + '_ {
-        self.lanes.iter().map(|lane| Standing {
+    fn standing(&self, lane: &LaneState) -> Standing {
+        Standing {
             finished: lane.finished,
             time_ms: self.timeline.get(lane.standing()).map(|step| step.time_ms()),
-        })
+        }
+    }
+
+    fn may_read(&self, split: &Split) -> bool {
+        let standings = self.lanes.iter().map(|lane| self.standing(lane));
+        self.failed.is_none() && self.assigner.may_take(&split.step, standings)
     }
 
     fn may_take(&self, lane: usize) -> bool {
         let next = self.lanes.get(lane).and_then(LaneState::next_split);
-        next.is_some_and(|split| self.assigner.may_take(&split.step, self.standings()))
+        next.is_some_and(|split| self.may_read(split))
     }
 
     /// The split that a lane reads next, if it may.
     pub fn take(&mut self, lane: usize) -> Option<Arc<Split>> {
         let state = self.lanes.get_mut(lane)?;
-        if !state.reading {
+        if !state.is_reading() {
             state.forward_boundaries();
         }
         if !self.may_take(lane) {
+            return None;
+        }
+        self.lanes.get_mut(lane)?.take()
+    }
+
+    /// The split that a lane may read before its turn: one that it could take now, and whose rows
+    /// will probably fit.
+    pub fn take_ahead(&mut self, lane: usize) -> Option<Arc<Split>> {
+        let next = self.lanes.get(lane)?.next_ahead()?;
+        if !self.may_read(next) {
             return None;
         }
         self.lanes.get_mut(lane)?.take()
@@ -210,10 +226,34 @@ impl State {
         times.collect::<Option<Vec<i64>>>()?.into_iter().min()
     }
 
-    /// True when everything that was planned for these lanes was taken.
-    pub fn is_drained(&self, lanes: &[usize]) -> bool {
-        let lanes = lanes.iter().filter_map(|n| self.lanes.get(*n));
-        lanes.into_iter().all(|lane| lane.is_quiet() && lane.queue.front().is_none())
+    fn those<'a>(&'a self, lanes: &'a [usize]) -> impl Iterator<Item = &'a LaneState> {
+        lanes.iter().filter_map(|n| self.lanes.get(*n))
+    }
+
+    /// True when these lanes were planned to the end that was asked for, and everything of them
+    /// was taken.
+    pub fn is_done(&self, lanes: &[usize]) -> bool {
+        let Some(until) = self.until else { return false };
+        self.those(lanes).all(|lane| {
+            lane.queue.cursor.step >= until && lane.is_quiet() && lane.queue.front().is_none()
+        })
+    }
+
+    /// True when nothing that these lanes read waits for its consumer.
+    pub fn is_taken(&self, lanes: &[usize]) -> bool {
+        !self.those(lanes).any(LaneState::has_something)
+    }
+
+    /// A lane that was dropped and that these lanes would wait for in vain (STR-13).
+    pub fn waits_for_dropped(&self, lanes: &[usize]) -> Option<usize> {
+        let next = |lane: &LaneState| lane.is_quiet().then(|| lane.next_split().cloned()).flatten();
+        let waiting: Option<Vec<_>> = self.those(lanes).map(next).collect();
+        let waiting = waiting?;
+        let holds_all = |lane: &LaneState| {
+            let standing = [self.standing(lane)];
+            waiting.iter().all(|s| !self.assigner.may_take(&s.step, standing.iter().copied()))
+        };
+        self.lanes.iter().position(|lane| lane.is_dropped && holds_all(lane))
     }
 
     /// True when nothing more comes out of these lanes as things are: what waits for them has to

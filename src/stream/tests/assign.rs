@@ -14,7 +14,7 @@ async fn timed(stream: &mut ChangeStream) -> Vec<(i64, i64, i64)> {
     seen
 }
 
-fn tiny() -> QueueMarks {
+pub(super) fn tiny() -> QueueMarks {
     QueueMarks { low_splits: 1, high_splits: 1, low_bytes: 1, high_bytes: 1 }
 }
 
@@ -47,7 +47,7 @@ fn oldest(feed: &Feed) -> SnapshotId {
 }
 
 /// Two partitions that lie on different lanes of two.
-fn apart() -> [i64; 2] {
+pub(super) fn apart() -> [i64; 2] {
     let lane = |part: i64| {
         let values = Struct::from_iter([Some(Literal::long(part))]);
         Order::PerPartition.group_of(&PartitionKey { spec_id: 0, values }) % 2
@@ -163,7 +163,8 @@ async fn planning_stops_in_the_middle_of_a_manifest() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     let state = stream.hub_state();
     let owner = state.lanes.iter().find(|lane| lane.queue.splits() > 0).unwrap();
-    assert!(owner.queue.splits() <= 16);
+    // The files are not there: what was read ahead is back in the queue.
+    assert!(owner.queue.splits() <= 16 + 16);
     let cursor = owner.queue.cursor;
     assert!(cursor.step == 0 && cursor.offset > 0 && cursor.offset < 40, "{cursor:?}");
     let idle = state.lanes.iter().find(|lane| lane.queue.splits() == 0).unwrap();
@@ -185,7 +186,7 @@ async fn a_stream_that_is_not_polled_stays_within_its_budget() {
         while steady < 20 {
             tokio::time::sleep(Duration::from_millis(20)).await;
             let state = stream.hub_state();
-            let bytes: u64 = state.lanes.iter().map(|l| l.out_bytes()).sum();
+            let bytes: u64 = state.lanes.iter().map(|l| l.held_bytes()).sum();
             let splits: usize = state.lanes.iter().map(|l| l.queue.splits()).sum();
             drop(state);
             steady = if held == (bytes, splits) { steady + 1 } else { 0 };

@@ -7,9 +7,9 @@ use crate::error::ErrorKind;
 use crate::table::PositionStore;
 use crate::testing::{FaultPlan, FaultyStore};
 
-/// A copy of what a store holds, behind faults.
-async fn behind_faults(feed: &Feed, seed: u64, refused: u64) -> Table {
-    let copy: Arc<dyn object_store::ObjectStore> = Arc::new(InMemory::new());
+/// A copy of what a feed's store holds.
+pub(super) async fn copied(feed: &Feed) -> Arc<InMemory> {
+    let copy = Arc::new(InMemory::new());
     let (from, _) = feed.table.storage().resolve("memory:///t").unwrap();
     let listed: Vec<_> = from.list(None).try_collect().await.unwrap();
     for object in listed {
@@ -17,6 +17,11 @@ async fn behind_faults(feed: &Feed, seed: u64, refused: u64) -> Table {
         let bytes = from.get(&object.location).await.unwrap().bytes().await.unwrap();
         copy.put(&object.location, bytes.into()).await.unwrap();
     }
+    copy
+}
+
+async fn behind_faults(feed: &Feed, seed: u64, refused: u64) -> Table {
+    let copy = copied(feed).await;
     let plan = FaultPlan { refused, ..FaultPlan::none() };
     let store = Arc::new(FaultyStore::new(copy, seed, plan));
     let storage = Storage::default().with_store("memory://", store);

@@ -4,6 +4,7 @@ mod assign;
 mod changes;
 mod faults;
 mod history;
+mod lanes;
 mod names;
 mod order;
 
