@@ -32,6 +32,7 @@ mod shell;
 mod streams;
 mod terminal;
 mod time;
+mod verify;
 mod write;
 
 use std::process::ExitCode;
@@ -92,6 +93,8 @@ enum Command {
     ConvertDeletes(convert_deletes::ConvertDeletes),
     /// Merge position deletes, and remove deletes that delete nothing
     RewritePositionDeletes(rewrite_position_deletes::RewritePositionDeletes),
+    /// Check that all files of a table are there and hold what its metadata says
+    Verify(verify::Verify),
     /// Print the rows that are alive
     Scan(scan::Scan),
     /// Print the changes of a table in order, as they are committed
@@ -165,6 +168,7 @@ impl Cli {
             Command::RemoveOrphans(command) => command.run(session).await,
             Command::ConvertDeletes(command) => command.run(session).await,
             Command::RewritePositionDeletes(command) => command.run(session).await,
+            Command::Verify(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // Ends cleanly by itself, with the position stored.
             Command::Follow(command) => command.run(session).await,

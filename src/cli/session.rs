@@ -12,7 +12,7 @@ use super::terminal::{OutputFormat, say};
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, ErrorKind};
 use crate::spec::TableIdent;
-use crate::storage::PathMap;
+use crate::storage::{PathMap, Storage};
 use crate::table::{PositionStore, Table};
 
 /// The folder of positions beside a SQLite catalog.
@@ -107,6 +107,11 @@ impl Session {
             true => Ok(self.at_place(name).await?.0),
             false => self.named(name).await,
         }
+    }
+
+    /// The stores that the catalog's settings reach.
+    pub(super) fn storage(&self) -> Storage {
+        Storage::new(self.properties.clone())
     }
 
     /// Where the positions of this table's streams are stored: the folder given, else

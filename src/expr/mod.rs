@@ -31,6 +31,7 @@ mod time;
 pub use bind::{bind, field_ids};
 pub use evaluate::evaluate;
 pub use filter::Filter;
+pub(crate) use order::compare;
 pub use parse::parse;
 pub use partition::PartitionFilter;
 pub use show::describe;

@@ -27,6 +27,9 @@ pub(crate) struct MetricsCollector {
     leaves: Vec<Leaf>,
 }
 
+/// Lower and upper bound as single-value binary.
+pub(crate) type WholeBounds = (Vec<u8>, Vec<u8>);
+
 /// One leaf column, in Parquet order.
 #[derive(Debug)]
 struct Leaf {
@@ -74,6 +77,14 @@ impl MetricsCollector {
                 leaf.take(&array);
             }
         }
+    }
+
+    /// What was gathered about each leaf outside lists and maps: field id, whole bounds, NaNs.
+    pub(crate) fn found(&self) -> impl Iterator<Item = (i32, Option<WholeBounds>, u64)> + '_ {
+        self.leaves.iter().filter(|leaf| !leaf.repeated).map(|leaf| {
+            let (low, high) = leaf.bounds();
+            (leaf.field_id, low.zip(high), leaf.nans)
+        })
     }
 
     /// Fills the statistics of `file` from what was gathered and from its footer.

@@ -8,6 +8,7 @@
 mod bloom;
 mod constant;
 mod convert;
+mod facts;
 mod footer;
 mod layout;
 mod leaf;
@@ -28,8 +29,10 @@ mod thrift_guard;
 mod truncate;
 mod writer;
 
+pub(crate) use facts::{FooterFacts, footer_facts};
 pub use footer::footer;
 pub(crate) use leaf::{leaf_at, leaf_path};
+pub(crate) use metrics::MetricsCollector;
 pub(crate) use normalize::Normalizer;
 pub use options::{MetricsMode, WriterOptions};
 pub use position_deletes::{position_delete_schema, write_position_deletes};

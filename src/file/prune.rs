@@ -224,7 +224,7 @@ impl Pruner {
 }
 
 /// The leaf column of a field that is reached through structs alone.
-fn leaf_of(columns: &[FileColumn], id: i32) -> Option<usize> {
+pub(super) fn leaf_of(columns: &[FileColumn], id: i32) -> Option<usize> {
     columns.iter().find_map(|column| match &column.data_type {
         arrow::datatypes::DataType::Struct(_) => leaf_of(&column.children, id),
         other if other.is_nested() => None,
@@ -253,7 +253,7 @@ fn merged(ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 }
 
 /// Old writers compared bytes as signed numbers; their bounds of bytes mean nothing.
-fn trusted(stats: &Statistics) -> bool {
+pub(super) fn trusted(stats: &Statistics) -> bool {
     let bytes = matches!(
         stats.physical_type(),
         PhysicalType::BYTE_ARRAY | PhysicalType::FIXED_LEN_BYTE_ARRAY
@@ -313,7 +313,7 @@ fn page_facts(
 }
 
 /// A bound as a value of the table's type; `None` where the two are not ordered alike.
-fn decode(
+pub(super) fn decode(
     column: &ColumnDescriptor,
     bytes: &[u8],
     kind: &PrimitiveType,

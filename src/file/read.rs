@@ -269,7 +269,7 @@ impl Reading {
 
 /// Arrow types as Parquet alone defines them: what an Arrow writer embedded is ignored, so that
 /// views and dictionaries do not depend on who wrote the file.
-fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata> {
+pub(super) fn arrow_metadata(metadata: Arc<ParquetMetaData>) -> Result<ArrowReaderMetadata> {
     let options = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let plain = ArrowReaderMetadata::try_new(metadata.clone(), options())?;
     let parquet = plain.parquet_schema();

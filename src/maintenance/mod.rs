@@ -24,6 +24,7 @@ mod progress;
 mod report;
 mod rewrite_deletes;
 mod sweep;
+mod verify;
 
 pub use compact::{
     Compact, CompactFile, CompactGroup, CompactOptions, CompactPlan, CompactReport, Reason, SortBy,
@@ -43,3 +44,4 @@ pub use rewrite_deletes::{
     DanglingDelete, RewriteDeletes, RewriteDeletesGroup, RewriteDeletesOptions, RewriteDeletesPlan,
     RewriteDeletesReport,
 };
+pub use verify::{Code, Finding, Severity, Verify, VerifyOptions, VerifyReport, VerifySnapshots};

@@ -10,4 +10,5 @@ mod full_disk;
 mod housekeeping;
 mod others;
 mod support;
+mod verify;
 mod words;
