@@ -3,10 +3,11 @@
 //! Ctrl-C before the commit removes what was written and leaves the table as it was; during the
 //! commit it waits for the outcome.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::failure::{Failure, Outcome};
@@ -15,9 +16,10 @@ use super::session::Session;
 use super::terminal::{Listing, OutputFormat, progress, say};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::arrow_schema;
+use crate::read::ScanLookup;
 use crate::spec::{DataContentType, MAIN_BRANCH};
 use crate::table::{Committed, Table, WriteResult};
-use crate::write::{AppendOptions, AppendWriter, UpsertOptions, UpsertWriter};
+use crate::write::{AppendOptions, AppendWriter, OnPartitionMove, UpsertOptions, UpsertWriter};
 
 /// What both commands take.
 #[derive(Debug, Args)]
@@ -56,6 +58,16 @@ pub(super) struct Upsert {
     /// Columns that name a row; the table's key otherwise
     #[arg(long, value_name = "a,b", value_delimiter = ',')]
     key: Vec<String>,
+    /// When the key leaves open in which partition an old row lies: refuse, or look it up
+    #[arg(long, value_enum, default_value_t = Move::Refuse, value_name = "WHAT")]
+    on_partition_move: Move,
+}
+
+/// See [`OnPartitionMove`].
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Move {
+    Refuse,
+    Lookup,
 }
 
 impl Append {
@@ -73,6 +85,10 @@ impl Upsert {
         let table = session.table(&self.source.table).await?;
         let options = UpsertOptions {
             key: self.key,
+            on_partition_move: match self.on_partition_move {
+                Move::Refuse => OnPartitionMove::Refuse,
+                Move::Lookup => OnPartitionMove::Lookup(Arc::new(ScanLookup::default())),
+            },
             branch: Some(self.source.branch.clone()),
             ..UpsertOptions::default()
         };

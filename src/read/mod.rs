@@ -9,6 +9,7 @@ mod changes;
 mod columns;
 mod driver;
 mod key_filter;
+mod lookup;
 mod memory;
 mod oversized;
 mod probe;
@@ -27,6 +28,7 @@ use crate::scan::{FileScanTask, PlannedScan, ScanContext, TableScan};
 use crate::spec::{DataContentType, Schema};
 
 pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit};
+pub use lookup::ScanLookup;
 pub use task::TaskReader;
 
 impl TableScan {

@@ -2,6 +2,7 @@
 //! against a plain model.
 
 mod history;
+mod lookup;
 
 use std::sync::Arc;
 

@@ -106,6 +106,8 @@ pub struct Delta {
     pub count_plain_deletes: bool,
     /// Whether delete files that others added are a conflict.
     pub check_new_deletes: bool,
+    /// Whether rows that others moved to another partition spec are a conflict (CMT-14).
+    pub check_moves: bool,
     /// See [`super::WriteResult::covered_specs`].
     pub covered_specs: Option<BTreeSet<i32>>,
     /// Data files that the planner of this rewrite saw, for the check of rule CMT-3.
@@ -133,6 +135,7 @@ impl Delta {
             referenced: BTreeSet::new(),
             count_plain_deletes: false,
             check_new_deletes: false,
+            check_moves: false,
             covered_specs: None,
             planned: HashSet::new(),
             no_logical_change: false,

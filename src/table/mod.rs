@@ -43,7 +43,7 @@ pub use history::{At, SnapshotRange};
 pub use positions::{PositionHold, PositionLog, PositionStore, StoredPosition};
 pub use purge::PurgeReport;
 pub use refs::RefUpdate;
-pub use result::WriteResult;
+pub use result::{LookedUp, WriteResult};
 pub use summary::key as summary_key;
 pub use token::{Cursor, Inside, MAX_GROUPS, PLANNER_VERSION, Place, Token};
 pub use watch::Watch;

@@ -124,6 +124,10 @@ impl Table {
             .map(|file| AddedDelete { file, sequence_number: None })
             .collect();
         delta.covered_specs = written.covered_specs;
+        if let Some(seen) = written.looked_up {
+            (delta.start, delta.conflict_filter) = (seen.at, seen.filter);
+            (delta.validate, delta.check_moves) = (true, true);
+        }
         Commit::new(self.clone(), delta)
     }
 }

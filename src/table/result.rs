@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::Result;
-use crate::spec::{DataContentType, DataFile};
+use crate::spec::{DataContentType, DataFile, Predicate, SequenceNumber, SnapshotId};
 use crate::storage::Storage;
 
 /// The files of one unit of work, written but not yet part of any snapshot.
@@ -19,6 +19,30 @@ pub struct WriteResult {
     /// For upserts: the partition specs whose live data the equality deletes reach. The commit
     /// refuses if rows live under another spec by then (CMT-4).
     pub covered_specs: Option<BTreeSet<i32>>,
+    /// For upserts whose old rows were looked up: what the look-up saw. The commit refuses if rows
+    /// that it might have found came or moved since (CMT-14).
+    pub looked_up: Option<LookedUp>,
+}
+
+/// What a look-up of keys saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LookedUp {
+    /// The snapshot that was read; `None` when the table was empty.
+    pub at: Option<SnapshotId>,
+    /// Its sequence number; 0 when the table was empty.
+    pub sequence_number: SequenceNumber,
+    /// Every row with one of the keys passes this; `None` stands for every row.
+    pub filter: Option<Predicate>,
+}
+
+impl LookedUp {
+    /// What holds for the work of two look-ups.
+    pub(crate) fn merge(self, other: Self) -> Self {
+        let filter = self.filter.zip(other.filter).map(|(a, b)| a.or(b));
+        let (older, younger) = (self.sequence_number, other.sequence_number);
+        let at = if older <= younger { self.at } else { other.at };
+        Self { at, sequence_number: older.min(younger), filter }
+    }
 }
 
 impl WriteResult {
@@ -55,6 +79,10 @@ impl WriteResult {
         self.referenced_data_files.extend(other.referenced_data_files);
         self.covered_specs = match (self.covered_specs, other.covered_specs) {
             (Some(a), Some(b)) => Some(a.intersection(&b).copied().collect()),
+            (a, b) => a.or(b),
+        };
+        self.looked_up = match (self.looked_up, other.looked_up) {
+            (Some(a), Some(b)) => Some(a.merge(b)),
             (a, b) => a.or(b),
         };
         self

@@ -52,6 +52,9 @@ pub(super) async fn validate(
     if checks_rows {
         history.no_new_data().await?;
     }
+    if delta.check_moves {
+        history.no_moved_data().await?;
+    }
     if !delta.removed_data.is_empty() {
         history.no_new_deletes_for(delta).await?;
     }
@@ -208,6 +211,27 @@ impl<'a> History<'a> {
             if delta.referenced.contains(&entry.file.file_path) {
                 return Err(conflict(
                     "a data file that this commit deletes rows of is gone",
+                    &entry.file,
+                    snapshot,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A compaction keeps every row in its partition unless it writes under another spec (CMT-14).
+    async fn no_moved_data(&self) -> Result<()> {
+        let replaced = &[Operation::Replace];
+        let data = ManifestContentType::Data;
+        let left = self.entries(replaced, data, ManifestStatus::Deleted).await?;
+        for (snapshot, entry) in self.entries(replaced, data, ManifestStatus::Added).await? {
+            let spec_id = entry.file.spec_id;
+            let moved = |(by, e): &(SnapshotId, ManifestEntry)| {
+                *by == snapshot && e.file.spec_id != spec_id
+            };
+            if left.iter().any(moved) && self.may_match(&entry.file)? {
+                return Err(conflict(
+                    "a rewrite moved rows that may match to another partition spec",
                     &entry.file,
                     snapshot,
                 ));

@@ -94,6 +94,11 @@ impl Fanout {
         })
     }
 
+    /// A group for rows whose partition the caller knows.
+    pub(super) fn group_of(&mut self, key: &PartitionKey, rows: RecordBatch) -> Group {
+        self.partitioner.group_of(key, rows)
+    }
+
     /// Groups rows by partition, without writing them.
     ///
     /// # Errors

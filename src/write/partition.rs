@@ -17,8 +17,8 @@ use super::transform::transform;
 use crate::error::{Error, Result};
 use crate::file::{leaf_at, leaf_path};
 use crate::spec::{
-    Literal, PartitionField, PartitionKey, PartitionSpec, PrimitiveLiteral, PrimitiveType, Schema,
-    Struct, Transform, Type,
+    Datum, Literal, PartitionField, PartitionKey, PartitionSpec, PrimitiveLiteral, PrimitiveType,
+    Schema, Struct, Transform, Type, datum_of,
 };
 
 /// The rows of a batch that belong to one partition.
@@ -48,6 +48,8 @@ pub(super) struct Partitioner {
     /// Made with the first batch, when the types are known.
     converter: Option<RowConverter>,
     numbers: HashMap<Box<[u8]>, usize>,
+    /// Numbers of partitions that callers named.
+    known: HashMap<PartitionKey, usize>,
     keys: Vec<PartitionKey>,
 }
 
@@ -77,6 +79,7 @@ impl Partitioner {
             fields,
             converter: None,
             numbers: HashMap::new(),
+            known: HashMap::new(),
             keys: Vec::new(),
         })
     }
@@ -84,6 +87,19 @@ impl Partitioner {
     /// The partition of a group.
     pub(super) fn key(&self, partition: usize) -> Result<&PartitionKey> {
         self.keys.get(partition).ok_or_else(|| Error::internal("a partition has no number"))
+    }
+
+    /// A group for rows whose partition the caller knows, of whatever spec.
+    pub(super) fn group_of(&mut self, key: &PartitionKey, rows: RecordBatch) -> Group {
+        let partition = match self.known.get(key) {
+            Some(number) => *number,
+            None => {
+                self.keys.push(key.clone());
+                self.known.insert(key.clone(), self.keys.len() - 1);
+                self.keys.len() - 1
+            }
+        };
+        Group { partition, rows, indices: None }
     }
 
     /// Splits a batch; the order of rows within a partition is kept.
@@ -190,6 +206,22 @@ fn fixed(bytes: &[u8], uuid: bool) -> Literal {
     }
 }
 
+/// The values of a column as data of a type; nulls are left out.
+///
+/// # Errors
+/// `Unsupported` for types that are no partition values.
+pub(crate) fn datums_of(array: &ArrayRef, kind: &PrimitiveType) -> Result<Vec<Datum>> {
+    let uuid = *kind == PrimitiveType::Uuid;
+    let mut datums = Vec::with_capacity(array.len());
+    for index in 0..array.len() {
+        if let Some(Literal::Primitive(value)) = literal_at(array, index, uuid)? {
+            let datum = datum_of(kind, &value);
+            datums.push(datum.ok_or_else(|| Error::internal("a value is not of its type"))?);
+        }
+    }
+    Ok(datums)
+}
+
 /// One value of an array as a literal; null is `None`.
 fn literal_at(array: &ArrayRef, index: usize, uuid: bool) -> Result<Option<Literal>> {
     if array.is_null(index) {
@@ -216,6 +248,7 @@ fn literal_at(array: &ArrayRef, index: usize, uuid: bool) -> Result<Option<Liter
         }
         DataType::Utf8 => Literal::string(array.as_string::<i32>().value(index)),
         DataType::Binary => Literal::binary(array.as_binary::<i32>().value(index).to_vec()),
+        DataType::LargeBinary => Literal::binary(array.as_binary::<i64>().value(index).to_vec()),
         DataType::FixedSizeBinary(_) => fixed(array.as_fixed_size_binary().value(index), uuid),
         other => {
             return Err(Error::unsupported(format!("partition values of type {other}")));

@@ -4,8 +4,10 @@
 //! no partitions. Pure but for [`live_specs`], which reads manifest lists.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::key::Key;
+use super::lookup::{OnPartitionMove, PartitionLookup};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{ManifestContentType, PartitionSpec, PartitionSpecRef, Transform};
 use crate::table::{At, Table};
@@ -17,20 +19,47 @@ pub(super) struct Reach {
     pub covered: BTreeSet<i32>,
 }
 
+/// How the deletes of an upsert find old rows.
+#[derive(Debug, Clone)]
+pub(super) enum Targets {
+    /// Written under these specs, they reach every row of a key.
+    Reach(Reach),
+    /// Written where the old rows lie.
+    Lookup(Arc<dyn PartitionLookup>),
+}
+
+/// [`plan_reach`], or a look-up where keys alone do not reach.
+pub(super) fn plan_targets(
+    table: &Table,
+    key: &Key,
+    live: &BTreeSet<i32>,
+    on_move: &OnPartitionMove,
+) -> Result<Targets> {
+    match (plan_reach(table, key, live), on_move) {
+        (Ok(reach), _) => Ok(Targets::Reach(reach)),
+        (Err(_), OnPartitionMove::Lookup(lookup)) => Ok(Targets::Lookup(lookup.clone())),
+        (Err(error), OnPartitionMove::Refuse) => Err(error),
+    }
+}
+
+/// The snapshot to look at for a branch; one that the commit is yet to make starts as the
+/// current one.
+pub(super) fn head_of(table: &Table, branch: Option<&str>) -> Result<At> {
+    let Some(name) = branch else { return Ok(At::Current) };
+    let at = At::Ref(name.to_string());
+    match table.snapshot_at(&at) {
+        Ok(_) => Ok(at),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(At::Current),
+        Err(e) => Err(e),
+    }
+}
+
 /// The specs with live rows on a branch.
 ///
 /// # Errors
 /// As [`Table::manifests`].
 pub(super) async fn live_specs(table: &Table, branch: Option<&str>) -> Result<BTreeSet<i32>> {
-    let snapshot = match branch {
-        None => table.current_snapshot().cloned(),
-        Some(name) => match table.snapshot_at(&At::Ref(name.to_string())) {
-            Ok(snapshot) => snapshot,
-            // The commit makes the branch from the current snapshot.
-            Err(e) if e.kind() == ErrorKind::NotFound => table.current_snapshot().cloned(),
-            Err(e) => return Err(e),
-        },
-    };
+    let snapshot = table.snapshot_at(&head_of(table, branch)?)?;
     let Some(snapshot) = snapshot else { return Ok(BTreeSet::new()) };
     let manifests = table.manifests(&snapshot).await?;
     let live = manifests.iter().filter(|m| {
@@ -90,7 +119,8 @@ fn refuse(table: &Table, spec: &PartitionSpec, field: &str) -> Error {
         .with_context("partition field", field)
         .with_hint(
             "make the partition field's source column part of the key, and delete the old row \
-             before a row that moves to another partition; or rewrite the rows of this spec under \
-             one whose columns the key has",
+             before a row that moves to another partition; or look old rows up \
+             (`OnPartitionMove::Lookup`, `--on-partition-move lookup`); or rewrite the rows of this \
+             spec under one whose columns the key has",
         )
 }

@@ -19,24 +19,30 @@ use super::append::{
 use super::cleanup::Cleanup;
 use super::fanout::{CLOSING_FILES, Fanout, FanoutOptions};
 use super::key::Key;
-use super::key_log::{KeyLog, Place};
-use super::reach::{Reach, live_specs, plan_reach};
+use super::key_log::{KeyLog, Place, Resolved};
+use super::lookup::{OnPartitionMove, PartitionLookup};
+use super::reach::{Reach, Targets, head_of, live_specs, plan_targets};
 use crate::error::Result;
 use crate::file::{Normalizer, WriterOptions, write_position_deletes};
-use crate::spec::{DataContentType, DataFile};
-use crate::table::{Table, WriteResult};
+use crate::spec::{DataContentType, DataFile, PartitionSpec, SequenceNumber, SnapshotId};
+use crate::table::{LookedUp, Table, WriteResult};
 
 /// Keys of one batch of an equality delete file.
 const DELETE_BATCH_ROWS: usize = 8_192;
+/// What a key takes while it is looked up, about.
+const LOOKUP_KEY_BYTES: u64 = 128;
 
 /// Values that shape an upsert.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct UpsertOptions {
     /// Names of the key columns, dots leading into structs; the table's identifier fields if
     /// empty. Plain values, no floating numbers; optional columns are fine, and null equals null.
-    /// They must include the columns the table is partitioned by. Where a row may move to another
-    /// partition, [`delete`](UpsertWriter::delete) the old row before writing the new one.
+    /// They should include the columns the table is partitioned by; see `on_partition_move`
+    /// otherwise. Where a row may move to another partition because its key changes,
+    /// [`delete`](UpsertWriter::delete) the old row before writing the new one.
     pub key: Vec<String>,
+    /// What happens when the key leaves open in which partition an old row lies.
+    pub on_partition_move: OnPartitionMove,
     /// The branch whose rows are replaced: `main` unless set. Commit to the same one.
     pub branch: Option<String>,
     /// Bytes of a data file at most, about; `write.target-file-size-bytes` (512 MiB) unless set.
@@ -53,6 +59,7 @@ impl Default for UpsertOptions {
     fn default() -> Self {
         Self {
             key: Vec::new(),
+            on_partition_move: OnPartitionMove::Refuse,
             branch: None,
             target_file_size_bytes: None,
             memory_budget_bytes: DEFAULT_MEMORY_BYTES,
@@ -82,7 +89,7 @@ pub struct UpsertWriter {
     /// Replaced rows of this commit, by file number.
     replaced: BTreeMap<u32, RoaringTreemap>,
     /// Found before the first row is written.
-    reach: Option<Reach>,
+    targets: Option<Targets>,
     cleanup: Cleanup,
     failed: Option<String>,
 }
@@ -99,7 +106,8 @@ impl Table {
     ///
     /// # Errors
     /// `InvalidInput` when there is no key, when a column cannot be part of one, and when the
-    /// table is partitioned by a column that is not part of the key and has no unpartitioned spec.
+    /// table is partitioned by a column that is not part of the key, has no unpartitioned spec,
+    /// and old rows are not to be looked up.
     /// A spec of older data is checked at the first row.
     pub fn upsert_writer(&self, options: UpsertOptions) -> Result<UpsertWriter> {
         UpsertWriter::open(self, options)
@@ -111,7 +119,7 @@ impl UpsertWriter {
         writable(table)?;
         let schema = table.schema().clone();
         let key = Key::new(&schema, &options.key)?;
-        plan_reach(table, &key, &Default::default())?;
+        plan_targets(table, &key, &Default::default(), &options.on_partition_move)?;
         let spec = table.metadata().default_partition_spec().clone();
         let budget = usize::try_from(options.memory_budget_bytes).unwrap_or(usize::MAX);
         let writer = data_options(table, &spec)?.with_bounds_of(key.equality_ids());
@@ -137,7 +145,7 @@ impl UpsertWriter {
             data: Fanout::new(table, &spec, schema, data, cleanup.paths())?,
             log: KeyLog::new(budget / 4, spill),
             replaced: BTreeMap::new(),
-            reach: None,
+            targets: None,
             cleanup,
             failed: None,
             table: table.clone(),
@@ -183,9 +191,10 @@ impl UpsertWriter {
     }
 
     async fn apply(&mut self, batch: RecordBatch, change: Option<Change>) -> Result<()> {
-        if self.reach.is_none() {
+        if self.targets.is_none() {
             let live = live_specs(&self.table, self.options.branch.as_deref()).await?;
-            self.reach = Some(plan_reach(&self.table, &self.key, &live)?);
+            let on_move = &self.options.on_partition_move;
+            self.targets = Some(plan_targets(&self.table, &self.key, &live, on_move)?);
         }
         match change {
             Some(change) => {
@@ -276,10 +285,17 @@ impl UpsertWriter {
     async fn finish(&mut self) -> Result<WriteResult> {
         self.data.finish().await?;
         let mut result = WriteResult::default();
-        let Some(reach) = self.refreshed_reach().await? else { return Ok(result) };
-        result.delete_files = self.equality_deletes(&reach).await?;
-        if !result.delete_files.is_empty() {
-            result.covered_specs = Some(reach.covered);
+        match self.refreshed_targets().await? {
+            None => return Ok(result),
+            Some(Targets::Reach(reach)) => {
+                result.delete_files = self.equality_deletes(&reach).await?;
+                if !result.delete_files.is_empty() {
+                    result.covered_specs = Some(reach.covered);
+                }
+            }
+            Some(Targets::Lookup(lookup)) => {
+                (result.delete_files, result.looked_up) = self.looked_up_deletes(&*lookup).await?;
+            }
         }
         let mut touched = Vec::new();
         for (number, file) in self.data.take_files().into_iter().enumerate() {
@@ -299,26 +315,31 @@ impl UpsertWriter {
     }
 
     /// Specs may have come and gone since the first row; the commit checks once more.
-    async fn refreshed_reach(&self) -> Result<Option<Reach>> {
-        let Some(reach) = &self.reach else { return Ok(None) };
+    async fn refreshed_targets(&self) -> Result<Option<Targets>> {
+        let Some(targets) = &self.targets else { return Ok(None) };
         let branch = self.options.branch.as_deref();
-        let Ok(table) = self.table.refresh().await else { return Ok(Some(reach.clone())) };
+        let Ok(table) = self.table.refresh().await else { return Ok(Some(targets.clone())) };
         let live = live_specs(&table, branch).await?;
-        plan_reach(&table, &self.key, &live).map(Some)
+        plan_targets(&table, &self.key, &live, &self.options.on_partition_move).map(Some)
     }
 
-    /// One equality delete per key that older data may hold, under each spec of the reach.
-    async fn equality_deletes(&mut self, reach: &Reach) -> Result<Vec<DataFile>> {
+    /// How the files of equality deletes are made, when as many fan-outs share the budget.
+    fn delete_options(&self, fanouts: usize) -> Result<FanoutOptions> {
         let budget = usize::try_from(self.options.memory_budget_bytes).unwrap_or(usize::MAX);
-        let options = FanoutOptions {
+        Ok(FanoutOptions {
             content: DataContentType::EqualityDeletes,
             kind: "eq-deletes",
             equality_ids: Some(self.key.equality_ids()),
             writer: self.deletes.clone(),
             target_bytes: self.table.properties().delete_target_file_size_bytes()?,
-            memory_bytes: budget / 2 / reach.through.len().max(1),
+            memory_bytes: budget / 2 / fanouts.max(1),
             open_files: self.options.max_open_files,
-        };
+        })
+    }
+
+    /// One equality delete per key that older data may hold, under each spec of the reach.
+    async fn equality_deletes(&mut self, reach: &Reach) -> Result<Vec<DataFile>> {
+        let options = self.delete_options(reach.through.len())?;
         let fanout = |spec: &crate::spec::PartitionSpecRef| {
             let paths = self.cleanup.paths();
             Fanout::new(&self.table, spec, self.key.schema.clone(), options.clone(), paths)
@@ -335,37 +356,97 @@ impl UpsertWriter {
     }
 
     async fn write_keys(&mut self, fanouts: &mut [Fanout]) -> Result<()> {
-        let empty = KeyLog::new(0, PathBuf::new());
-        let mut resolved = std::mem::replace(&mut self.log, empty).resolve()?;
-        let mut chunk: Vec<Vec<u8>> = Vec::new();
-        loop {
-            let next = resolved.next().transpose()?;
-            let last = next.is_none();
-            if let Some(key) = next {
-                for (file, row) in key.superseded {
-                    self.replaced.entry(file).or_default().insert(row);
+        let mut resolved = self.take_keys()?;
+        while let Some(keys) = self.next_keys(&mut resolved, DELETE_BATCH_ROWS)? {
+            for fanout in fanouts.iter_mut() {
+                for group in fanout.split(&keys)? {
+                    fanout.write(&group).await?;
                 }
-                if key.may_be_old {
-                    chunk.push(key.key);
-                }
-            }
-            if chunk.len() >= DELETE_BATCH_ROWS || (last && !chunk.is_empty()) {
-                let keys = self.key.decode(chunk.iter().map(Vec::as_slice))?;
-                chunk.clear();
-                for fanout in fanouts.iter_mut() {
-                    for group in fanout.split(&keys)? {
-                        fanout.write(&group).await?;
-                    }
-                }
-            }
-            if last {
-                break;
             }
         }
         for fanout in fanouts {
             fanout.finish().await?;
         }
         Ok(())
+    }
+
+    /// One equality delete per key and partition that a look-up names.
+    async fn looked_up_deletes(
+        &mut self,
+        lookup: &dyn PartitionLookup,
+    ) -> Result<(Vec<DataFile>, Option<LookedUp>)> {
+        let options = self.delete_options(1)?;
+        let anywhere = PartitionSpec::unpartition_spec();
+        let (schema, paths) = (self.key.schema.clone(), self.cleanup.paths());
+        let mut fanout = Fanout::new(&self.table, &anywhere, schema, options, paths)?;
+        match self.write_looked_up(lookup, &mut fanout).await {
+            Ok(seen) => Ok((fanout.take_files().into_iter().flatten().collect(), seen)),
+            Err(error) => {
+                fanout.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn write_looked_up(
+        &mut self,
+        lookup: &dyn PartitionLookup,
+        fanout: &mut Fanout,
+    ) -> Result<Option<LookedUp>> {
+        let table = self.table.refresh().await?;
+        let at = head_of(&table, self.options.branch.as_deref())?;
+        let head = table.snapshot_at(&at)?;
+        let ids = self.key.equality_ids();
+        let budget = self.options.memory_budget_bytes / 4 / LOOKUP_KEY_BYTES;
+        let at_once = usize::try_from(budget).unwrap_or(usize::MAX).max(DELETE_BATCH_ROWS);
+        let mut seen: Option<LookedUp> = None;
+        let mut resolved = self.take_keys()?;
+        while let Some(keys) = self.next_keys(&mut resolved, at_once)? {
+            let found = lookup.partitions_of(&table, &at, &ids, &keys).await?;
+            for (partition, rows) in found.keys {
+                let group = fanout.group_of(&partition, self.keys.normalize(&rows)?);
+                fanout.write(&group).await?;
+            }
+            let one = LookedUp {
+                at: head.as_ref().map(|h| SnapshotId(h.snapshot_id())),
+                sequence_number: SequenceNumber(head.as_ref().map_or(0, |h| h.sequence_number())),
+                filter: found.filter,
+            };
+            seen = Some(match seen {
+                Some(before) => before.merge(one),
+                None => one,
+            });
+        }
+        fanout.finish().await?;
+        Ok(seen)
+    }
+
+    fn take_keys(&mut self) -> Result<impl Iterator<Item = Result<Resolved>> + use<>> {
+        let empty = KeyLog::new(0, PathBuf::new());
+        std::mem::replace(&mut self.log, empty).resolve()
+    }
+
+    /// The next keys that older data may hold, at most as many as said; `None` when all are through.
+    fn next_keys(
+        &mut self,
+        resolved: &mut impl Iterator<Item = Result<Resolved>>,
+        at_most: usize,
+    ) -> Result<Option<RecordBatch>> {
+        let mut chunk: Vec<Vec<u8>> = Vec::new();
+        while chunk.len() < at_most
+            && let Some(key) = resolved.next().transpose()?
+        {
+            for (file, row) in key.superseded {
+                self.replaced.entry(file).or_default().insert(row);
+            }
+            if key.may_be_old {
+                chunk.push(key.key);
+            }
+        }
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        self.key.decode(chunk.iter().map(Vec::as_slice)).map(Some)
     }
 
     /// One position delete file per data file of which rows were replaced.

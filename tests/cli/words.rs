@@ -1,6 +1,6 @@
 //! The commands on their good days.
 
-use crate::support::Desk;
+use crate::support::{Desk, assert_fails};
 
 #[test]
 fn rows_are_appended_upserted_deleted_and_scanned() {
@@ -172,4 +172,19 @@ fn the_demo_leaves_a_table_and_its_last_lines_work() {
         .output()
         .unwrap();
     assert!(shell.status.success(), "{script}\n{}", String::from_utf8_lossy(&shell.stderr));
+}
+
+#[test]
+fn a_row_moves_between_partitions_when_old_rows_are_looked_up() {
+    let desk = Desk::new();
+    desk.file("s.json", r#"{"id": "long not null", "name": "string"}"#);
+    desk.ok(&["create", "t.t", "--schema", "s.json", "--partition", "name"]);
+    let refused =
+        desk.run_with(&["upsert", "t.t", "--key", "id", "-"], b"{\"id\":1,\"name\":\"a\"}\n");
+    assert_fails(&refused, 1, &["--on-partition-move lookup"]);
+    let upsert = ["upsert", "t.t", "--key", "id", "--on-partition-move", "lookup", "-"];
+    desk.ok_with(&upsert, "{\"id\":1,\"name\":\"a\"}\n{\"id\":2,\"name\":\"a\"}\n");
+    desk.ok_with(&upsert, "{\"id\":1,\"name\":\"b\"}\n");
+    assert_eq!(desk.ids(), [1, 2]);
+    assert_eq!(desk.ids_where(&["--where", "name = 'b'"]), [1]);
 }
