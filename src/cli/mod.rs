@@ -24,6 +24,7 @@ mod partition;
 mod place;
 mod refs;
 mod remove_orphans;
+mod rewrite_manifests;
 mod rewrite_position_deletes;
 mod scan;
 mod schema;
@@ -93,6 +94,8 @@ enum Command {
     ConvertDeletes(convert_deletes::ConvertDeletes),
     /// Merge position deletes, and remove deletes that delete nothing
     RewritePositionDeletes(rewrite_position_deletes::RewritePositionDeletes),
+    /// Sort the entries of manifests by partition, in files of a good size
+    RewriteManifests(rewrite_manifests::RewriteManifests),
     /// Check that all files of a table are there and hold what its metadata says
     Verify(verify::Verify),
     /// Print the rows that are alive
@@ -168,6 +171,7 @@ impl Cli {
             Command::RemoveOrphans(command) => command.run(session).await,
             Command::ConvertDeletes(command) => command.run(session).await,
             Command::RewritePositionDeletes(command) => command.run(session).await,
+            Command::RewriteManifests(command) => command.run(session).await,
             Command::Verify(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // Ends cleanly by itself, with the position stored.

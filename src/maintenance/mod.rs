@@ -17,6 +17,7 @@ mod convert;
 mod expire;
 #[cfg(test)]
 mod fixture;
+mod manifests;
 mod orphans;
 mod partitions;
 mod paths;
@@ -34,6 +35,10 @@ pub use convert::{ConvertDeletes, ConvertGroup, ConvertOptions, ConvertPlan, Con
 pub use expire::{
     Expire, ExpireOptions, ExpirePlan, ExpireReport, ExpiredSnapshot, FileKind, HeldByStream,
     UnusedFile,
+};
+pub use manifests::{
+    ManifestGroup, ManifestOptions, ManifestPlan, ManifestReport, PlanningCost, RewriteManifests,
+    RewrittenManifests,
 };
 pub use orphans::{
     OrphanFile, OrphanOptions, OrphanPlan, OrphanReport, PrefixMismatch, RemoveOrphans,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::error::{Error, Result};
 use crate::spec::{
-    DataContentType, DataFile, DataFileFormat, FormatVersion, Operation, PartitionKey, Predicate,
-    SequenceNumber, SnapshotId, TableMetadata,
+    DataContentType, DataFile, DataFileFormat, FormatVersion, ManifestFile, Operation,
+    PartitionKey, Predicate, SequenceNumber, SnapshotId, TableMetadata,
 };
 
 /// Which of the thin configurations of the one engine a commit is.
@@ -112,6 +112,10 @@ pub struct Delta {
     pub covered_specs: Option<BTreeSet<i32>>,
     /// Data files that the planner of this rewrite saw, for the check of rule CMT-3.
     pub planned: HashSet<String>,
+    /// Manifests to leave out, by location: their live entries are in `added_manifests`.
+    pub removed_manifests: BTreeSet<String>,
+    /// Manifests written beforehand, whose entries are all kept ones with the numbers they had.
+    pub added_manifests: Vec<ManifestFile>,
     /// True when the commit changes files but no rows, whatever operation it is recorded as.
     pub no_logical_change: bool,
     /// Extra summary entries.
@@ -138,6 +142,8 @@ impl Delta {
             check_moves: false,
             covered_specs: None,
             planned: HashSet::new(),
+            removed_manifests: BTreeSet::new(),
+            added_manifests: Vec::new(),
             no_logical_change: false,
             summary: BTreeMap::new(),
         }
@@ -240,7 +246,8 @@ impl Delta {
         if !self.added_deletes.is_empty() && self.removed_deletes.is_empty() {
             return Err(Error::invalid("a rewrite adds delete files but removes none"));
         }
-        if self.removed_data.is_empty() && self.removed_deletes.is_empty() {
+        let removes = !self.removed_data.is_empty() || !self.removed_deletes.is_empty();
+        if !removes && self.removed_manifests.is_empty() {
             return Err(Error::invalid("a rewrite removes nothing"));
         }
         // A conversion committed as `replace` would be invisible to the conflict checks of other

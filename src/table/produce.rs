@@ -20,7 +20,7 @@ use super::delta::{AddedDelete, Delta, RemovedFile};
 use super::summary::SummaryCounts;
 
 /// Manifests roll at this many entries even when they are small, so that planning parallelises.
-const MAX_ENTRIES: usize = 20_000;
+pub(crate) const MAX_ENTRIES: usize = 20_000;
 
 /// The state that one commit keeps across its attempts.
 #[derive(Debug)]
@@ -72,6 +72,9 @@ impl Producer {
         head: &[ManifestFile],
         delta: &Delta,
     ) -> Result<Produced> {
+        if !delta.removed_manifests.is_empty() {
+            return super::manifests::replace(self.snapshot_id, head, delta);
+        }
         let mut counts = SummaryCounts::default();
         let (data, deletes): (Vec<_>, Vec<_>) =
             head.iter().cloned().partition(|m| m.content == ManifestContentType::Data);
@@ -450,13 +453,13 @@ fn live_only(manifests: Vec<ManifestFile>) -> Vec<ManifestFile> {
     manifests.into_iter().filter(|m| m.has_added_files() || m.has_existing_files()).collect()
 }
 
-fn live_count(manifest: &ManifestFile) -> u64 {
+pub(super) fn live_count(manifest: &ManifestFile) -> u64 {
     u64::from(manifest.added_files_count.unwrap_or(0))
         + u64::from(manifest.existing_files_count.unwrap_or(0))
 }
 
 /// Whether a manifest's partition summaries allow it to list a file of `partition`.
-fn may_hold(manifest: &ManifestFile, partition: &PartitionKey, types: &[Type]) -> bool {
+pub(crate) fn may_hold(manifest: &ManifestFile, partition: &PartitionKey, types: &[Type]) -> bool {
     if manifest.partition_spec_id != partition.spec_id {
         return false;
     }
