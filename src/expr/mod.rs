@@ -21,7 +21,6 @@ mod facts;
 mod filter;
 mod number;
 mod order;
-pub(crate) use order::compare;
 mod parse;
 mod partition;
 mod project;
