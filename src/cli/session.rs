@@ -1,7 +1,7 @@
 //! What every command needs: the catalog, the table a word means, the way to stop early.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -117,17 +117,19 @@ impl Session {
     /// Where the positions of this table's streams are stored: the folder given, else
     /// `meltwater-positions` beside the SQLite catalog.
     pub(super) fn positions(&self, table: &str, given: Option<&Path>) -> Outcome<PositionStore> {
-        let folder = match (given, sqlite_file(&self.catalog)) {
-            (Some(folder), _) => folder.to_path_buf(),
-            (None, Some(file)) if !is_place(table) => Path::new(file).with_file_name(POSITIONS),
-            _ => {
-                return Err(Failure::Usage(
-                    "nobody knows where positions are stored here; name a folder with --positions"
-                        .into(),
-                ));
-            }
-        };
-        Ok(PositionStore::directory(folder)?)
+        Ok(PositionStore::directory(self.positions_folder(table, given)?)?)
+    }
+
+    /// The folder of [`Session::positions`].
+    pub(super) fn positions_folder(&self, table: &str, given: Option<&Path>) -> Outcome<PathBuf> {
+        match (given, sqlite_file(&self.catalog)) {
+            (Some(folder), _) => Ok(folder.to_path_buf()),
+            (None, Some(file)) if !is_place(table) => Ok(Path::new(file).with_file_name(POSITIONS)),
+            _ => Err(Failure::Usage(
+                "nobody knows where positions are stored here; name a folder with --positions"
+                    .into(),
+            )),
+        }
     }
 
     async fn named(&self, name: &str) -> Outcome<Table> {

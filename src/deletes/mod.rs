@@ -11,6 +11,7 @@ mod group;
 mod index;
 mod key_read;
 mod key_table;
+mod key_values;
 mod loader;
 mod positions;
 mod pruning;
@@ -25,6 +26,7 @@ pub use equality::{EqualityDeleteMap, EqualityDeleteMapBuilder, HashPartition};
 pub use index::DeleteFileIndex;
 pub(crate) use key_read::graft;
 pub use key_read::identity_constants;
+pub(crate) use key_values::{BytesColumn, canonical, int_values};
 pub use loader::{DeleteLoader, EqualityDeletes, OversizedDeletes};
 pub use positions::{PositionsByPath, collect_positions, position_columns};
 

@@ -28,6 +28,7 @@ use crate::scan::{FileScanTask, PlannedScan, ScanContext, TableScan};
 use crate::spec::{DataContentType, Schema};
 
 pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit};
+pub use key_filter::KeyFilterStore;
 pub use lookup::ScanLookup;
 pub use task::TaskReader;
 

@@ -7,7 +7,7 @@ use super::groups::Order;
 use super::queue::QueueMarks;
 use super::start::{Start, Until};
 use crate::error::{Error, Result};
-use crate::read::{ChangeKind, Emit};
+use crate::read::{ChangeKind, Emit, KeyFilterStore};
 use crate::spec::{MAIN_BRANCH, Predicate, StableHasher};
 use crate::table::{MAX_GROUPS, PositionStore, Table};
 
@@ -43,6 +43,7 @@ pub(super) struct StreamOptions {
     pub memory_budget: u64,
     pub marks: QueueMarks,
     pub patience: Duration,
+    pub key_filters: Option<KeyFilterStore>,
 }
 
 impl Table {
@@ -86,6 +87,7 @@ impl Table {
                 memory_budget: DEFAULT_MEMORY_BYTES,
                 marks: QueueMarks::default(),
                 patience: DEFAULT_PATIENCE,
+                key_filters: None,
             },
         }
     }
@@ -200,6 +202,13 @@ impl StreamBuilder {
     /// (default: a minute). The next call goes on in place.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.options.patience = patience;
+        self
+    }
+
+    /// Where to keep the keys that were seen in data files (default: in memory only), so that a
+    /// stream that is opened again is as fast as one that goes on.
+    pub fn key_filters(mut self, store: KeyFilterStore) -> Self {
+        self.options.key_filters = Some(store);
         self
     }
 

@@ -47,4 +47,4 @@ pub use queue::QueueMarks;
 pub use start::{Start, Until};
 pub use timeline::CommitInfo;
 
-pub use crate::read::{ChangeKind, Emit};
+pub use crate::read::{ChangeKind, Emit, KeyFilterStore};

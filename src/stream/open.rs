@@ -102,6 +102,7 @@ fn readers(table: &Table, options: &StreamOptions) -> Result<Vec<Arc<ChangeReade
         key: options.key.clone(),
         memory_budget: options.memory_budget / 4 * 3 / lanes as u64,
         parallelism: (defaults.parallelism / lanes).max(1),
+        key_filters: options.key_filters.clone(),
     };
     (0..lanes).map(|_| ChangeReader::new(table, read.clone()).map(Arc::new)).collect()
 }

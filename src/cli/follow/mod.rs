@@ -27,13 +27,15 @@ use super::terminal::{OutputFormat, say};
 use crate::error::Error;
 use crate::expr;
 use crate::spec::MAIN_BRANCH;
-use crate::stream::{ChangeKind, ChangeStream, Emit, Order, StreamEvent};
+use crate::stream::{ChangeKind, ChangeStream, Emit, KeyFilterStore, Order, StreamEvent};
 use crate::table::{Table, Token};
 use lines::LinesSink;
 use output::{ChangeSink, FlatSink, Output, Written};
 use rows::Shape;
 use status::Status;
 
+/// The folder of key filters beside that of positions.
+const KEY_FILTERS: &str = "meltwater-key-filters";
 /// How often the position of a named stream is stored.
 const STORE_EVERY: Duration = Duration::from_secs(1);
 /// How long rows on their way are waited for at the end.
@@ -111,6 +113,10 @@ pub(super) struct Follow {
     /// Append JSON lines to a file, each change exactly once, whenever the command is run again
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["name", "format"])]
     to: Option<PathBuf>,
+    /// Where to keep what was learned of keys, so that it is not read again by the next run
+    /// [default: meltwater-key-filters beside the positions of a named stream]
+    #[arg(long, value_name = "DIR")]
+    key_filters: Option<PathBuf>,
     /// Memory for planning, deletes and decoding, such as 512MB
     #[arg(long, value_name = "BYTES")]
     memory: Option<bytesize::ByteSize>,
@@ -185,6 +191,9 @@ impl Follow {
             let folder = session.positions(&self.table, self.positions.as_deref())?;
             stream = stream.named(name).positions(folder);
         }
+        if let Some(folder) = self.key_filters_folder(session)? {
+            stream = stream.key_filters(KeyFilterStore::directory(folder)?);
+        }
         if let Some(until) = &self.until {
             stream = stream.until(words::until(until)?);
         }
@@ -208,6 +217,14 @@ impl Follow {
             stream = stream.memory_budget(memory.as_u64());
         }
         Ok(stream.open().await?)
+    }
+
+    fn key_filters_folder(&self, session: &Session) -> Outcome<Option<PathBuf>> {
+        if self.key_filters.is_some() || self.name.is_none() {
+            return Ok(self.key_filters.clone());
+        }
+        let positions = session.positions_folder(&self.table, self.positions.as_deref())?;
+        Ok(Some(positions.with_file_name(KEY_FILTERS)))
     }
 
     /// What prints the changes, and the shape it wants them in.

@@ -97,8 +97,9 @@ impl Emitter<'_> {
             let mut batches = self.reader.rows(of).await?;
             while let Some(batch) = batches.try_next().await? {
                 let positions = self.positions(&batch)?;
-                let is_paired = |p: &&u64| paired.is_some_and(|rows| rows.contains(**p));
-                pairs += positions.iter().filter(is_paired).count() as u64;
+                if let Some(paired) = paired.filter(|rows| !rows.is_empty()) {
+                    pairs += positions.iter().filter(|p| paired.contains(**p)).count() as u64;
+                }
                 bytes += batch.get_array_memory_size() as u64;
                 chunk.push(Chunk { source, batch, positions });
                 let most = pairing.map_or(u64::MAX, Pairing::pairs_at_once);
@@ -179,6 +180,11 @@ impl Emitter<'_> {
         let output = self.reader.output(&part.batch)?;
         let after = columns.finish(&output)?;
         let passing = self.passing(&part.batch)?;
+        if passing.is_none() && pairs.is_empty() {
+            let kind = if columns.upserts { ChangeKind::UpdateAfter } else { ChangeKind::Insert };
+            let (kinds, ordinals) = (vec![kind; after.num_rows()], self.take(after.num_rows()));
+            return Ok(vec![ChangeRows { records: after, kinds, ordinals }]);
+        }
         let keys = match &passing {
             Some(_) if columns.upserts => Some(columns.finish_keys(&output)?),
             _ => None,
@@ -257,10 +263,13 @@ impl Emitter<'_> {
         if left == 0 {
             return Ok(());
         }
-        let change = ChangeRows {
-            records: change.records.slice(skipped, left),
-            kinds: change.kinds.get(skipped..).unwrap_or_default().to_vec(),
-            ordinals: change.ordinals.get(skipped..).unwrap_or_default().to_vec(),
+        let change = match skipped {
+            0 => change,
+            _ => ChangeRows {
+                records: change.records.slice(skipped, left),
+                kinds: change.kinds.get(skipped..).unwrap_or_default().to_vec(),
+                ordinals: change.ordinals.get(skipped..).unwrap_or_default().to_vec(),
+            },
         };
         // Nobody listens any more: the task is about to be stopped.
         let _ = self.sender.send(Ok(change)).await;

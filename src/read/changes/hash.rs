@@ -6,14 +6,51 @@ use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use twox_hash::XxHash64;
 
-use crate::deletes::KeyColumns;
+use crate::deletes::{BytesColumn, KeyColumns, canonical, int_values};
 use crate::error::Result;
 
 const SEEDS: (u64, u64) = (0x006d_656c_7477_6174, 0x0065_7221_6963_6521);
 
-/// Hashes the key columns of batches. Null equals null, as in equality deletes.
-pub(in crate::read) fn key_hashes(keys: &KeyColumns, batch: &RecordBatch) -> Result<Vec<u128>> {
-    hashes(keys.arrays(batch)?, batch.num_rows())
+/// Stands for a null where a key is one column.
+const NULL: u128 = 1 << 64;
+
+/// Hashes the key columns of batches. Null equals null and NaN equals NaN, as in equality deletes
+/// (DEL-7). Single integers, dates and times stand for themselves: they never collide, and keys
+/// that are neighbours stay so.
+pub(super) fn key_hashes(keys: &KeyColumns, batch: &RecordBatch) -> Result<Vec<u128>> {
+    let arrays = keys.arrays(batch)?;
+    let [array] = arrays.as_slice() else {
+        return hashes(canonical(&arrays), batch.num_rows());
+    };
+    if let Some((values, nulls)) = int_values(array) {
+        let nulls = nulls.filter(|n| n.null_count() > 0);
+        let hash = |row| match nulls.is_some_and(|n| n.is_null(row)) {
+            true => NULL,
+            false => u128::from(values.get(row) as u64),
+        };
+        return Ok((0..array.len()).map(hash).collect());
+    }
+    let Ok(bytes) = BytesColumn::new(array) else {
+        return hashes(canonical(&arrays), batch.num_rows());
+    };
+    let hash = |row| bytes.get(row).map_or(NULL, |bytes| hash128(0, bytes));
+    Ok((0..array.len()).map(hash).collect())
+}
+
+/// The same in 64 bits of equal worth, for key filters. Stored: a change needs a new version there.
+pub(super) fn filter_hashes(
+    keys: &KeyColumns,
+    batch: &RecordBatch,
+) -> Result<impl Iterator<Item = u64> + use<>> {
+    Ok(key_hashes(keys, batch)?.into_iter().map(mixed))
+}
+
+/// One number for another (splitmix64), so that every bit of it depends on every bit of the hash.
+pub(super) fn mixed(hash: u128) -> u64 {
+    let value = (hash as u64 ^ (hash >> 64) as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
 }
 
 /// Hashes all columns of a batch but the one at `except`.
@@ -62,9 +99,47 @@ fn hash128(before: u128, bytes: &[u8]) -> u128 {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, StringArray};
+    use arrow::array::{Float64Array, Int32Array, Int64Array, StringArray};
 
     use super::*;
+    use crate::kit;
+    use crate::spec::PrimitiveType;
+
+    fn hashes_of(key_type: PrimitiveType, array: ArrayRef) -> Vec<u128> {
+        let table = kit::table(vec![kit::optional(1, "key", key_type)]);
+        let keys = KeyColumns::resolve(&[1], table.metadata()).unwrap();
+        key_hashes(&keys, &kit::batch(vec![("key", 1, array)])).unwrap()
+    }
+
+    #[test]
+    fn a_key_hashes_alike_in_every_file_and_unlike_any_other() {
+        let ints = Int64Array::from(vec![Some(0), None, Some(-1), Some(i64::MIN), Some(1)]);
+        let narrow = Int32Array::from(vec![Some(0), None, Some(-1), None, Some(1)]);
+        let (wide, narrow) = (
+            hashes_of(PrimitiveType::Long, Arc::new(ints)),
+            hashes_of(PrimitiveType::Long, Arc::new(narrow)),
+        );
+        for row in [0, 1, 2, 4] {
+            assert_eq!(wide[row], narrow[row], "a promoted integer keeps its hash");
+        }
+        let texts = StringArray::from(vec![Some(""), None, Some("a"), Some("\u{0}"), Some("b")]);
+        for hashes in [wide, hashes_of(PrimitiveType::String, Arc::new(texts))] {
+            let unlike: std::collections::HashSet<u128> = hashes.iter().copied().collect();
+            assert_eq!(unlike.len(), 5);
+            let mixed: std::collections::HashSet<u64> =
+                hashes.iter().skip(2).map(|h| mixed(*h)).collect();
+            assert_eq!(mixed.len(), 3, "filters take these");
+        }
+    }
+
+    #[test]
+    fn every_nan_is_one_key() {
+        let odd = f64::from_bits(f64::NAN.to_bits() ^ 1);
+        let floats = Float64Array::from(vec![f64::NAN, odd, -f64::NAN, 1.0]);
+        let hashes = hashes_of(PrimitiveType::Double, Arc::new(floats));
+        assert_eq!((hashes[0], hashes[1]), (hashes[1], hashes[2]));
+        assert_ne!(hashes[2], hashes[3]);
+    }
 
     #[test]
     fn equal_rows_hash_alike_and_shifted_values_do_not() {

@@ -10,6 +10,8 @@ mod columns;
 mod emit;
 mod files;
 mod hash;
+mod hold;
+mod key_set;
 mod kinds;
 mod pairing;
 mod resolve;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use futures::stream::BoxStream;
+use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::scan::{FileScanTask, SnapshotChanges};
@@ -33,6 +36,7 @@ pub use kinds::{ChangeKind, ChangeRows, Emit};
 use resolve::Resolver;
 
 use super::TaskReader;
+use super::key_filter::KeyFilterStore;
 
 /// What to read of changes.
 #[derive(Debug, Clone)]
@@ -52,6 +56,9 @@ pub struct ChangeReadOptions {
     pub memory_budget: u64,
     /// Files that are looked at side by side (default: one a core).
     pub parallelism: usize,
+    /// Where to keep the keys that were seen in data files, for readers to come; `None` for memory
+    /// only.
+    pub key_filters: Option<KeyFilterStore>,
 }
 
 impl Default for ChangeReadOptions {
@@ -63,6 +70,7 @@ impl Default for ChangeReadOptions {
             key: None,
             memory_budget: 256 * 1024 * 1024,
             parallelism: std::thread::available_parallelism().map_or(2, |n| n.get()),
+            key_filters: None,
         }
     }
 }
@@ -135,6 +143,16 @@ impl ChangeReader {
     ) -> BoxStream<'static, Result<ChangeRows>> {
         unit::read(self.clone(), changes, unit, from)
     }
+}
+
+/// Runs work on any thread once it is asked for; it stops when this is dropped.
+async fn spawned<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(work);
+    let done = tasks.join_next().await;
+    done.ok_or_else(|| Error::internal("the work did not start"))?.map_err(broke_off)?
 }
 
 fn broke_off(error: tokio::task::JoinError) -> Error {

@@ -1,4 +1,4 @@
-//! Which deleted row an inserted row belongs to, by sorting hashes.
+//! Which deleted row an inserted row belongs to, by their hashes.
 //!
 //! In: the rows that a unit deletes and inserts. Out: which of them have a counterpart, and
 //! which one. Rows that do not fit into the budget are compared in several passes, each over its
@@ -10,6 +10,8 @@ use std::ops::Range;
 use futures::TryStreamExt;
 use roaring::RoaringTreemap;
 
+use super::hash::mixed;
+use super::key_set::{KEY_BYTES, KeySet};
 use super::sources::{Compare, Source, SourceReader};
 use crate::error::Result;
 
@@ -48,6 +50,19 @@ struct Row {
     position: u64,
 }
 
+/// The hashes that one pass looks at.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    pass: u64,
+    of: u64,
+}
+
+impl Share {
+    fn holds(self, hash: u128) -> bool {
+        self.of == 1 || mixed(hash) % self.of == self.pass
+    }
+}
+
 /// A comparison of the rows of one unit.
 pub(super) struct Pairing<'a> {
     pub reader: &'a SourceReader,
@@ -66,12 +81,15 @@ impl Pairing<'_> {
             insertions: vec![RoaringTreemap::new(); self.insertions.len()],
             pairs: Some(Vec::new()),
         };
+        if self.rule == Rule::Any {
+            self.find_repeated(&mut matched.deletions).await?;
+            return Ok(matched);
+        }
         let most = (self.budget / PAIR_BYTES) as usize;
-        self.passes(|deletion, insertion| {
+        self.find_pairs(|deletion, insertion| {
             if let Some(rows) = matched.deletions.get_mut(deletion.source as usize) {
                 rows.insert(deletion.position);
             }
-            let Some(insertion) = insertion else { return };
             if let Some(rows) = matched.insertions.get_mut(insertion.source as usize) {
                 rows.insert(insertion.position);
             }
@@ -92,11 +110,9 @@ impl Pairing<'_> {
     /// The pairs of insertions in a range of places.
     pub(super) async fn pairs_in(&self, range: Range<Place>) -> Result<Vec<(Place, Place)>> {
         let mut pairs = Vec::new();
-        self.passes(|deletion, insertion| {
-            if let Some(insertion) = insertion.map(place)
-                && range.contains(&insertion)
-            {
-                pairs.push((insertion, place(deletion)));
+        self.find_pairs(|deletion, insertion| {
+            if range.contains(&place(insertion)) {
+                pairs.push((place(insertion), place(deletion)));
             }
         })
         .await?;
@@ -109,22 +125,49 @@ impl Pairing<'_> {
         (self.budget / PAIR_BYTES).max(1)
     }
 
-    async fn passes(&self, mut found: impl FnMut(Row, Option<Row>)) -> Result<()> {
-        let rows: u64 = self.deletions.iter().chain(self.insertions).map(Source::len).sum();
-        let passes = (rows * ROW_BYTES).div_ceil(self.budget.max(1)).max(1);
-        for pass in 0..passes {
-            let mine = |hash: u128| hash as u64 % passes == pass;
-            let deletions = self.collect(self.deletions, mine).await?;
-            let insertions = self.collect(self.insertions, mine).await?;
-            match self.rule {
-                Rule::Each => each(&deletions, &insertions, &mut found),
-                Rule::Any => any(&deletions, &insertions, &mut found),
+    /// Finds the pairs of [`Rule::Each`].
+    async fn find_pairs(&self, mut found: impl FnMut(Row, Row)) -> Result<()> {
+        let (deleted, inserted) = (count(self.deletions), count(self.insertions));
+        let bytes = (deleted + inserted) * ROW_BYTES + deleted * KEY_BYTES;
+        for share in self.shares(bytes) {
+            let deletions = self.collect(self.deletions, |hash| share.holds(hash)).await?;
+            // Most inserted keys are new as a rule: they are not worth sorting.
+            let keys: KeySet = deletions.iter().map(|row| row.hash).collect();
+            let insertions = self.collect(self.insertions, |hash| keys.contains(hash)).await?;
+            each(&deletions, &insertions, &mut found);
+        }
+        Ok(())
+    }
+
+    /// Finds the deletions of [`Rule::Any`].
+    async fn find_repeated(&self, found: &mut [RoaringTreemap]) -> Result<()> {
+        let (deleted, inserted) = (count(self.deletions), count(self.insertions));
+        for share in self.shares((deleted + inserted) * KEY_BYTES) {
+            let mut keys = KeySet::default();
+            for source in self.insertions {
+                let mut batches = self.reader.hashes(source, self.compare).await?;
+                while let Some((_, hashes)) = batches.try_next().await? {
+                    keys.extend(hashes.into_iter().filter(|hash| share.holds(*hash)));
+                }
+            }
+            for (source, found) in self.deletions.iter().zip(found.iter_mut()) {
+                let mut batches = self.reader.hashes(source, self.compare).await?;
+                while let Some((positions, hashes)) = batches.try_next().await? {
+                    let rows = positions.into_iter().zip(hashes);
+                    repeated(&mut keys, rows.filter(|(_, hash)| share.holds(*hash)), found);
+                }
             }
         }
         Ok(())
     }
 
-    /// The rows of one pass, by hash and place.
+    /// As many passes as it takes to hold `bytes` within the budget.
+    fn shares(&self, bytes: u64) -> impl Iterator<Item = Share> + use<> {
+        let of = bytes.div_ceil(self.budget.max(1)).max(1);
+        (0..of).map(move |pass| Share { pass, of })
+    }
+
+    /// The rows of some hashes, by hash and place.
     async fn collect(&self, sources: &[Source], mine: impl Fn(u128) -> bool) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for (source, of) in (0u32..).zip(sources) {
@@ -139,18 +182,22 @@ impl Pairing<'_> {
     }
 }
 
+fn count(sources: &[Source]) -> u64 {
+    sources.iter().map(Source::len).sum()
+}
+
 fn place(row: Row) -> Place {
     (row.source, row.position)
 }
 
-fn each(deletions: &[Row], insertions: &[Row], found: &mut impl FnMut(Row, Option<Row>)) {
+fn each(deletions: &[Row], insertions: &[Row], found: &mut impl FnMut(Row, Row)) {
     let (mut left, mut right) = (deletions.iter().peekable(), insertions.iter().peekable());
     while let (Some(deletion), Some(insertion)) = (left.peek(), right.peek()) {
         match deletion.hash.cmp(&insertion.hash) {
             Ordering::Less => drop(left.next()),
             Ordering::Greater => drop(right.next()),
             Ordering::Equal => {
-                found(**deletion, Some(**insertion));
+                found(**deletion, **insertion);
                 left.next();
                 right.next();
             }
@@ -158,17 +205,24 @@ fn each(deletions: &[Row], insertions: &[Row], found: &mut impl FnMut(Row, Optio
     }
 }
 
-fn any(deletions: &[Row], insertions: &[Row], found: &mut impl FnMut(Row, Option<Row>)) {
-    let mut insertions = insertions.iter().peekable();
-    let mut before: Option<u128> = None;
-    for deletion in deletions {
-        while insertions.next_if(|insertion| insertion.hash < deletion.hash).is_some() {}
-        let inserted = insertions.peek().is_some_and(|i| i.hash == deletion.hash);
-        if inserted || before == Some(deletion.hash) {
-            found(*deletion, None);
+/// Adds rows by position whose key is known to the rows found; the keys of the others become
+/// known.
+fn repeated(
+    known: &mut KeySet,
+    rows: impl Iterator<Item = (u64, u128)>,
+    found: &mut RoaringTreemap,
+) {
+    let mut run = 0..0;
+    for (position, hash) in rows {
+        if known.insert(hash) {
+            continue;
         }
-        before = Some(deletion.hash);
+        if run.end != position {
+            found.insert_range(std::mem::replace(&mut run, position..position));
+        }
+        run.end = position + 1;
     }
+    found.insert_range(run);
 }
 
 #[cfg(test)]
@@ -184,28 +238,21 @@ mod tests {
         rows
     }
 
-    fn outcome(
-        rule: impl Fn(&[Row], &[Row], &mut dyn FnMut(Row, Option<Row>)),
-        deletions: &[u128],
-        insertions: &[u128],
-    ) -> Vec<(u64, Option<u64>)> {
-        let mut found = Vec::new();
-        rule(&rows(deletions), &rows(insertions), &mut |d, i| {
-            found.push((d.position, i.map(|i| i.position)));
-        });
-        found.sort_unstable();
-        found
-    }
-
     #[test]
     fn equal_rows_pair_one_for_one_in_their_order() {
-        let found = outcome(|d, i, mut f| each(d, i, &mut f), &[7, 5, 5, 9], &[5, 5, 5, 8, 7]);
-        assert_eq!(found, [(0, Some(4)), (1, Some(0)), (2, Some(1))]);
+        let mut found = Vec::new();
+        each(&rows(&[7, 5, 5, 9]), &rows(&[5, 5, 5, 8, 7]), &mut |deletion, insertion| {
+            found.push((deletion.position, insertion.position));
+        });
+        found.sort_unstable();
+        assert_eq!(found, [(0, 4), (1, 0), (2, 1)]);
     }
 
     #[test]
     fn deleted_keys_that_come_back_or_repeat_are_dropped() {
-        let found = outcome(|d, i, mut f| any(d, i, &mut f), &[3, 1, 3, 2, 4, 4], &[1, 4, 1]);
-        assert_eq!(found, [(1, None), (2, None), (4, None), (5, None)]);
+        let mut known: KeySet = [1, 4].into_iter().collect();
+        let mut found = RoaringTreemap::new();
+        repeated(&mut known, (0u64..).zip([3, 1, 3, 2, 4, 4]), &mut found);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [1, 2, 4, 5]);
     }
 }

@@ -7,17 +7,17 @@
 //! snapshot to the next, so that older deletes are not looked at again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use roaring::RoaringTreemap;
 use tokio::task::JoinSet;
 
-use super::ChangeReadOptions;
-use super::hash::key_hashes;
+use super::hash::filter_hashes;
+use super::{ChangeReadOptions, spawned};
 use crate::deletes::{DeleteFile, DeleteLoader, EqualityDeleteMap, KeyColumns};
 use crate::error::{Error, Result};
-use crate::read::key_filter::{KeyFilter, KeyFilterBuilder};
+use crate::read::key_filter::{KeyFilter, KeyFilterBuilder, StoredFilters};
 use crate::read::memory::FileMemory;
 use crate::read::probe::{dead_rows, named_rows};
 use crate::scan::{ChangedFile, Role, ScanContext, SnapshotChanges};
@@ -44,6 +44,10 @@ pub(super) struct Resolver {
     parallelism: usize,
     loader_budget: u64,
     state: Arc<Mutex<State>>,
+    /// Key filters that outlive this reader.
+    stored: Option<StoredFilters>,
+    /// Removes stored filters that nobody needs, while this reader is there.
+    sweeping: OnceLock<JoinSet<()>>,
 }
 
 /// What is remembered between units.
@@ -73,6 +77,8 @@ impl Resolver {
             parallelism: options.parallelism.max(1),
             loader_budget: quarter / 2,
             state: Arc::new(Mutex::new(state)),
+            stored: options.key_filters.clone().map(|store| StoredFilters::new(store, context)),
+            sweeping: OnceLock::new(),
         }
     }
 
@@ -82,20 +88,32 @@ impl Resolver {
         changes: &Arc<SnapshotChanges>,
         files: Vec<ChangedFile>,
     ) -> Result<Vec<ResolvedFile>> {
+        self.sweep_once(changes);
         let each = files.into_iter().map(|file| {
             let (resolver, changes) = (self.clone(), changes.clone());
             async move {
-                let mut tasks = JoinSet::new();
                 let path = file.file.file_path.clone();
-                tasks.spawn(async move { resolver.resolve_one(&changes, file).await });
-                let done = tasks.join_next().await;
-                let done = done.ok_or_else(|| Error::internal("resolving did not start"))?;
-                done.map_err(super::broke_off)?.map_err(|e| e.with_context("data file", path))
+                let work = async move { resolver.resolve_one(&changes, file).await };
+                spawned(work).await.map_err(|e| e.with_context("data file", path))
             }
         });
         let resolved: Vec<Option<ResolvedFile>> =
             stream::iter(each).buffered(self.parallelism).try_collect().await?;
         Ok(resolved.into_iter().flatten().collect())
+    }
+
+    fn sweep_once(&self, changes: &SnapshotChanges) {
+        let Some(stored) = &self.stored else { return };
+        self.sweeping.get_or_init(|| {
+            let (stored, table) = (stored.clone(), changes.table().clone());
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move {
+                if let Err(error) = stored.sweep(&table).await {
+                    tracing::debug!(%error, "old key filters were left where they are");
+                }
+            });
+            tasks
+        });
     }
 
     /// Remembers what a unit found out, after its rows were handed out.
@@ -133,6 +151,9 @@ impl Resolver {
             }
             Role::Removed => {
                 let dead = self.dead_before(changes, &changed).await?;
+                if let Some(stored) = &self.stored {
+                    stored.remove(&changed.file).await;
+                }
                 (all_but(rows, &dead), none(), dead)
             }
             Role::Touched if changed.removed.is_empty() => {
@@ -205,20 +226,51 @@ impl Resolver {
         if !equality.oversized.is_empty() {
             return dead_rows(&self.context, &added.loader, file, *sequence_number, &wanted).await;
         }
-        let maps: Vec<&EqualityDeleteMap> = equality.maps.iter().map(Arc::as_ref).collect();
+        let mut maps: Vec<&EqualityDeleteMap> = equality.maps.iter().map(Arc::as_ref).collect();
+        maps.retain(|map| !map.is_harmless_to(*sequence_number));
         let mut filters = self.filters_to_build(file, &maps)?;
         hit |= named_rows(&self.context, file, *sequence_number, &maps, |batch, _| {
             for (columns, builder) in &mut filters {
-                builder.extend(key_hashes(columns, batch)?.into_iter().map(|h| h as u64));
+                builder.extend(filter_hashes(columns, batch)?);
             }
             Ok(())
         })
         .await?;
-        let mut state = self.state()?;
         for (columns, builder) in filters {
-            state.files.add_filter(&file.file_path, columns.ids(), Arc::new(builder.finish()));
+            self.keep_filter(file, &columns, builder).await?;
         }
         Ok(hit)
+    }
+
+    /// Keeps a filter that has seen every row of its file (KEY-1).
+    async fn keep_filter(
+        &self,
+        file: &DataFile,
+        columns: &KeyColumns,
+        builder: KeyFilterBuilder,
+    ) -> Result<()> {
+        if builder.len() != file.record_count {
+            return Ok(());
+        }
+        let filter = Arc::new(builder.finish());
+        if let Some(stored) = &self.stored {
+            stored.save(file, columns, &filter).await;
+        }
+        self.state()?.files.add_filter(&file.file_path, columns.ids(), filter);
+        Ok(())
+    }
+
+    /// The filter of a file's keys, from memory or else from where filters are stored.
+    async fn filter_of(&self, file: &DataFile, ids: &[i32]) -> Result<Option<Arc<KeyFilter>>> {
+        if let Some(filter) = self.state()?.files.filter(&file.file_path, ids) {
+            return Ok(Some(filter));
+        }
+        let Some(stored) = &self.stored else { return Ok(None) };
+        let columns = KeyColumns::resolve(ids, self.context.table.metadata())?;
+        let Some(filter) = stored.load(file, &columns).await else { return Ok(None) };
+        let filter = Arc::new(filter);
+        self.state()?.files.add_filter(&file.file_path, ids.to_vec(), filter.clone());
+        Ok(Some(filter))
     }
 
     /// False when a key filter proves that the file has none of the delete's keys.
@@ -234,9 +286,7 @@ impl Resolver {
         let mut ids = delete.file.equality_ids.clone().unwrap_or_default();
         ids.sort_unstable();
         ids.dedup();
-        let Some(filter) = self.state()?.files.filter(&file.file_path, &ids) else {
-            return Ok(true);
-        };
+        let Some(filter) = self.filter_of(file, &ids).await? else { return Ok(true) };
         let hashes = added.hashes_of(delete).await?;
         Ok(hashes.iter().any(|hash| filter.may_hold(*hash)))
     }
@@ -315,7 +365,7 @@ impl AddedDeletes {
         let mut hashes = Vec::new();
         let (columns, mut batches) = self.loader.keys(delete).await?;
         while let Some(batch) = batches.try_next().await? {
-            hashes.extend(key_hashes(&columns, &batch)?.into_iter().map(|h| h as u64));
+            hashes.extend(filter_hashes(&columns, &batch)?);
         }
         let hashes = Arc::new(hashes);
         known.insert(delete.file.file_path.clone(), hashes.clone());

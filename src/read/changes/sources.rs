@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream;
+use arrow::array::BooleanArray;
+use arrow::compute::filter_record_batch;
+use arrow::record_batch::RecordBatch;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
@@ -20,8 +23,6 @@ use crate::spec::{
     SnapshotId, StructType, Type,
 };
 
-use arrow::record_batch::RecordBatch;
-
 /// Rows of one file that share a fate.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
@@ -29,6 +30,8 @@ pub(super) struct Source {
     pub rows: RoaringTreemap,
     pub kind: SourceKind,
     pub sequence_number: SequenceNumber,
+    /// The rows, and maybe others of the file, as [`SourceReader::rows`] gives them.
+    pub held: Option<Arc<Vec<RecordBatch>>>,
 }
 
 /// What the rows of a source are.
@@ -60,6 +63,7 @@ impl Source {
             rows: rows.clone(),
             kind,
             sequence_number: file.sequence_number,
+            held: None,
         })
     }
 
@@ -72,6 +76,7 @@ impl Source {
             rows,
             kind: SourceKind::Keys,
             sequence_number: delete.sequence_number,
+            held: None,
         }
     }
 
@@ -117,6 +122,9 @@ impl SourceReader {
         &self,
         source: &Source,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        if let Some(held) = &source.held {
+            return self.held_rows(held, &source.rows);
+        }
         match source.kind {
             SourceKind::Keys => {
                 let output = &self.reader.columns.context.output;
@@ -124,6 +132,28 @@ impl SourceReader {
             }
             _ => self.open(source, self.columns.read.clone()).await,
         }
+    }
+
+    fn held_rows(
+        &self,
+        held: &[RecordBatch],
+        rows: &RoaringTreemap,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let mut found = Vec::new();
+        for batch in held {
+            let positions = self.reader.columns.positions(batch)?;
+            let (Some(first), Some(last)) = (positions.first(), positions.last()) else { continue };
+            match rows.range_cardinality(*first..=*last) {
+                0 => {}
+                all if all == positions.len() as u64 => found.push(Ok(batch.clone())),
+                _ => {
+                    let keep = positions.iter().map(|position| rows.contains(*position));
+                    let keep = BooleanArray::from(keep.collect::<Vec<bool>>());
+                    found.push(Ok(filter_record_batch(batch, &keep)?));
+                }
+            }
+        }
+        Ok(stream::iter(found).boxed())
     }
 
     /// Cuts what [`SourceReader::rows`] read down to the output columns.
@@ -138,6 +168,15 @@ impl SourceReader {
         compare: Compare,
     ) -> Result<BoxStream<'static, Result<(Vec<u64>, Vec<u128>)>>> {
         let key = self.key.clone();
+        if let (Compare::Keys, Some(key), true) = (compare, &key, source.held.is_some()) {
+            let (key, reader) = (key.clone(), self.reader.clone());
+            let batches = self.rows(source).await?;
+            let hashed = batches.and_then(move |batch| {
+                let positions = reader.columns.positions(&batch);
+                std::future::ready(positions.and_then(|p| Ok((p, key_hashes(&key, &batch)?))))
+            });
+            return Ok(hashed.boxed());
+        }
         let schema = match (compare, &key) {
             (Compare::Keys, Some(key)) => key.schema()?,
             _ => self.reader.columns.context.schema.clone(),

@@ -248,10 +248,10 @@ async fn rows_of_a_file_start_at_the_row_that_is_asked_for() {
     assert_eq!(parts[0].kinds[0], Insert);
 }
 
-#[tokio::test]
-async fn a_warm_reader_opens_only_files_that_hold_a_deleted_key() {
-    let table = table();
-    let mut table = table;
+/// Four files with keys that are spread over all of them, so that statistics cannot tell where one
+/// is.
+async fn spread() -> (Table, Vec<DataFile>) {
+    let mut table = table();
     let mut files = Vec::new();
     for n in 0..4i64 {
         let some: Vec<(i64, &str)> = (0..50).map(|i| (n + 4 * i, "x")).collect();
@@ -259,15 +259,179 @@ async fn a_warm_reader_opens_only_files_that_hold_a_deleted_key() {
         files.push(file.clone());
         table = kit::append(&table, vec![file]).await;
     }
-    let warm = reader(&table, by_id(Emit::Changes));
-    let first = keys(&table, "d1", vec![1]).await;
-    table = kit::delete(&table, vec![first]).await;
-    assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 1, "x")]);
-    // Keys are spread over all files, statistics cannot help; the key filters can.
-    for gone in [0, 1, 3] {
-        table.storage().delete(&files[gone].file_path).await.unwrap();
+    (table, files)
+}
+
+async fn delete_keys(table: &Table, name: &str, ids: Vec<i64>) -> Table {
+    let deletes = keys(table, name, ids).await;
+    kit::delete(table, vec![deletes]).await
+}
+
+async fn lose(table: &Table, files: &[DataFile]) {
+    for file in files {
+        table.storage().delete(&file.file_path).await.unwrap();
     }
-    let second = keys(&table, "d2", vec![2, 1000]).await;
-    table = kit::delete(&table, vec![second]).await;
+}
+
+#[tokio::test]
+async fn a_warm_reader_opens_only_files_that_hold_a_deleted_key() {
+    let (mut table, files) = spread().await;
+    let warm = reader(&table, by_id(Emit::Changes));
+    table = delete_keys(&table, "d1", vec![1]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 1, "x")]);
+    for gone in [0, 1, 3] {
+        lose(&table, &files[gone..=gone]).await;
+    }
+    table = delete_keys(&table, "d2", vec![2, 1000]).await;
     assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 2, "x")]);
+}
+
+#[tokio::test]
+async fn a_delete_file_without_keys_teaches_nothing_wrong() {
+    let (mut table, _) = spread().await;
+    let warm = reader(&table, by_id(Emit::Changes));
+    table = delete_keys(&table, "d0", vec![]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), []);
+    table = delete_keys(&table, "d1", vec![1]).await;
+    assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, 1, "x")]);
+}
+
+fn stored_in(folder: &std::path::Path) -> ChangeReadOptions {
+    let store = crate::read::KeyFilterStore::directory(folder).unwrap();
+    ChangeReadOptions { key_filters: Some(store), ..by_id(Emit::Changes) }
+}
+
+#[tokio::test]
+async fn a_reader_started_again_is_warm_where_filters_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut table, files) = spread().await;
+    table = delete_keys(&table, "d1", vec![1]).await;
+    let first = reader(&table, stored_in(folder.path()));
+    assert_eq!(head(&first, &table).await.unwrap(), [change(Delete, 1, "x")]);
+    table = delete_keys(&table, "d2", vec![2, 1000]).await;
+    for gone in [0, 1, 3] {
+        lose(&table, &files[gone..=gone]).await;
+    }
+    let cold = reader(&table, by_id(Emit::Changes));
+    assert_eq!(head(&cold, &table).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let again = reader(&table, stored_in(folder.path()));
+    assert_eq!(head(&again, &table).await.unwrap(), [change(Delete, 2, "x")]);
+}
+
+fn stored_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let tables = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let files = tables.flat_map(|t| std::fs::read_dir(t).unwrap().map(|e| e.unwrap().path()));
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn stored_filters_that_were_damaged_are_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut table, _) = spread().await;
+    table = delete_keys(&table, "d1", vec![1]).await;
+    head(&reader(&table, stored_in(folder.path())), &table).await.unwrap();
+    table = delete_keys(&table, "d2", vec![2, 7]).await;
+    let expected = [change(Delete, 7, "x"), change(Delete, 2, "x")];
+    let sound: Vec<_> = stored_files(folder.path())
+        .iter()
+        .map(|f| (f.clone(), std::fs::read(f).unwrap()))
+        .collect();
+    assert_eq!(sound.len(), 4);
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [Damage; 6] = [
+        |b| b.truncate(b.len() / 2),
+        |b| b.clear(),
+        |b| *b.last_mut().unwrap() ^= 1,
+        |b| b[7] += 1,   // another version
+        |b| b[60] ^= 64, // another start of a bucket
+        |b| b.push(0),
+    ];
+    for damage in damages {
+        for (path, bytes) in &sound {
+            let mut bytes = bytes.clone();
+            damage(&mut bytes);
+            std::fs::write(path, bytes).unwrap();
+        }
+        let reader = reader(&table, stored_in(folder.path()));
+        assert_eq!(head(&reader, &table).await.unwrap(), expected);
+        for (path, bytes) in &sound {
+            assert_eq!(&std::fs::read(path).unwrap(), bytes, "written anew");
+        }
+    }
+    // Each file's filter under another file's name.
+    for (n, (path, _)) in sound.iter().enumerate() {
+        std::fs::write(path, &sound[(n + 1) % 4].1).unwrap();
+    }
+    let reader = reader(&table, stored_in(folder.path()));
+    assert_eq!(head(&reader, &table).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_folder_that_takes_no_filters_costs_time_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let (mut table, _) = spread().await;
+    let warm = reader(&table, stored_in(&file));
+    for (name, id) in [("d1", 1), ("d2", 2)] {
+        table = delete_keys(&table, name, vec![id]).await;
+        assert_eq!(head(&warm, &table).await.unwrap(), [change(Delete, id, "x")]);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"not a folder");
+}
+
+#[tokio::test]
+async fn stored_filters_stay_within_their_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut table, _) = spread().await;
+    table = delete_keys(&table, "d1", vec![1]).await;
+    let one = {
+        head(&reader(&table, stored_in(folder.path())), &table).await.unwrap();
+        std::fs::metadata(&stored_files(folder.path())[0]).unwrap().len()
+    };
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    let store = crate::read::KeyFilterStore::directory(folder.path()).unwrap();
+    let options = ChangeReadOptions {
+        key_filters: Some(store.with_budget(one * 5 / 2)),
+        ..by_id(Emit::Changes)
+    };
+    head(&reader(&table, options), &table).await.unwrap();
+    let left = stored_files(folder.path()).len();
+    assert!((1..=2).contains(&left), "{left} files of {one} bytes");
+}
+
+#[tokio::test]
+async fn filters_of_files_that_left_the_table_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut table, files) = spread().await;
+    table = delete_keys(&table, "d1", vec![1]).await;
+    head(&reader(&table, stored_in(folder.path())), &table).await.unwrap();
+    assert_eq!(stored_files(folder.path()).len(), 4);
+    // One goes in a change that is followed.
+    let removed = vec![crate::table::RemovedFile::new(&files[0], None)];
+    let over = table.overwrite_files(removed, WriteResult::default());
+    table = over.commit().await.unwrap().table;
+    head(&reader(&table, stored_in(folder.path())), &table).await.unwrap();
+    assert_eq!(stored_files(folder.path()).len(), 3);
+    // Another one unseen; it is looked for when a day has passed.
+    let removed = vec![crate::table::RemovedFile::new(&files[1], None)];
+    let over = table.overwrite_files(removed, WriteResult::default());
+    table = over.commit().await.unwrap().table;
+    table = delete_keys(&table, "d2", vec![2]).await;
+    for (later_ms, left) in [(0, 3), (25 * 3600 * 1000, 2)] {
+        let now = table.environment().clock.now_ms() + later_ms;
+        let clock = Arc::new(crate::clock::ManualClock::new(now as u64));
+        let table = table
+            .with_environment(crate::clock::Environment { clock, ..table.environment().clone() });
+        let reader = reader(&table, stored_in(folder.path()));
+        assert_eq!(head(&reader, &table).await.unwrap(), [change(Delete, 2, "x")]);
+        let mut wait = 0;
+        while stored_files(folder.path()).len() != left && wait < 100 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            wait += 1;
+        }
+        assert_eq!(stored_files(folder.path()).len(), left, "{later_ms} ms later");
+    }
 }

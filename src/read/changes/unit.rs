@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::emit::Emitter;
+use super::hold::hold;
 use super::pairing::{Matched, Pairing, Rule};
 use super::resolve::ResolvedFile;
 use super::sources::{Compare, Source, SourceKind, SourceReader};
@@ -152,6 +153,12 @@ impl UnitRows {
         let budget = reader.reader.options.memory_budget / 4;
         self.cancel_carried_over(reader, budget).await?;
         let upserts = reader.reader.columns.upserts;
+        let pairs_up = reader.key.is_some() && !self.deletions.is_empty();
+        let pairs_up = pairs_up && (upserts || !self.insertions.is_empty());
+        if pairs_up {
+            let all = self.insertions.iter_mut().chain(&mut self.deletions);
+            hold(reader, all, budget).await?;
+        }
         let pairing = Pairing {
             reader,
             deletions: &self.deletions,
@@ -160,8 +167,7 @@ impl UnitRows {
             rule: if upserts { Rule::Any } else { Rule::Each },
             budget,
         };
-        let pairs_up = reader.key.is_some() && !self.deletions.is_empty();
-        let matched = if pairs_up && (upserts || !self.insertions.is_empty()) {
+        let matched = if pairs_up {
             pairing.run().await?
         } else {
             Matched::unpaired(&self.deletions, &self.insertions)

@@ -5,8 +5,14 @@
 //! ten thousand keys against a hundred files find none by chance, where a Bloom filter of ten
 //! bits would let every file through.
 
+mod store;
+mod stored;
+
+pub use store::KeyFilterStore;
+pub(super) use stored::StoredFilters;
+
 /// The keys of one data file under one set of columns.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct KeyFilter {
     /// How far a hash is shifted to give its bucket.
     shift: u32,
@@ -43,9 +49,38 @@ impl KeyFilter {
     pub(super) fn heap_bytes(&self) -> usize {
         4 * (self.starts.capacity() + self.remainders.capacity())
     }
+
+    /// The filter as bytes: shift, number of buckets, their starts, remainders; little-endian.
+    fn to_bytes(&self) -> Vec<u8> {
+        let head = [self.shift, self.starts.len() as u32];
+        let words = head.iter().chain(&self.starts).chain(&self.remainders);
+        words.flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// The filter that [`KeyFilter::to_bytes`] wrote; `None` for anything else.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (words, []) = bytes.as_chunks::<4>() else { return None };
+        let mut words = words.iter().map(|word| u32::from_le_bytes(*word));
+        let (shift, starts) = (words.next()?, words.next()? as usize);
+        let buckets = 1usize.checked_shl(64u32.checked_sub(shift)?)?;
+        let mut rest = words.collect::<Vec<u32>>();
+        if !(33..=64).contains(&shift) || starts != buckets + 1 || rest.len() < starts {
+            return None;
+        }
+        let remainders = rest.split_off(starts);
+        let is_whole = rest.first() == Some(&0)
+            && rest.is_sorted()
+            && rest.last().is_some_and(|end| *end as usize == remainders.len());
+        is_whole.then_some(Self { shift, starts: rest, remainders })
+    }
 }
 
 impl KeyFilterBuilder {
+    /// How many keys were added, repeated ones too.
+    pub(super) fn len(&self) -> u64 {
+        self.hashes.len() as u64
+    }
+
     /// Adds keys.
     pub(super) fn extend(&mut self, hashes: impl IntoIterator<Item = u64>) {
         self.hashes.extend(hashes);
@@ -104,6 +139,11 @@ mod tests {
             let wrong = (keys..keys + 200_000).filter(|key| filter.may_hold(hash(*key))).count();
             assert!(wrong <= 1, "{wrong} wrong answers with {keys} keys");
             assert!(filter.heap_bytes() as u64 <= 64 + keys * 5, "{}", filter.heap_bytes());
+            let bytes = filter.to_bytes();
+            assert_eq!(KeyFilter::from_bytes(&bytes).as_ref(), Some(&filter));
+            for wrong in [&bytes[..bytes.len() - 4], &bytes[..bytes.len() - 1], &bytes[4..], &[]] {
+                assert_ne!(KeyFilter::from_bytes(wrong).as_ref(), Some(&filter));
+            }
         }
     }
 }
