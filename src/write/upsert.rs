@@ -315,7 +315,7 @@ impl UpsertWriter {
     }
 
     /// Specs may have come and gone since the first row; the commit checks once more.
-    async fn refreshed_targets(&self) -> Result<Option<Targets>> {
+    async fn refreshed_targets(&mut self) -> Result<Option<Targets>> {
         let Some(targets) = &self.targets else { return Ok(None) };
         let branch = self.options.branch.as_deref();
         let Ok(table) = self.table.refresh().await else { return Ok(Some(targets.clone())) };
@@ -451,7 +451,7 @@ impl UpsertWriter {
 
     /// One position delete file per data file of which rows were replaced.
     async fn position_deletes(
-        &self,
+        &mut self,
         touched: Vec<(DataFile, RoaringTreemap)>,
     ) -> Result<Vec<DataFile>> {
         let named = touched.into_iter().map(|(file, rows)| {
@@ -460,9 +460,9 @@ impl UpsertWriter {
             Ok((location, file, rows))
         });
         let named = named.collect::<Result<Vec<_>>>()?;
+        let (storage, options) = (self.table.storage(), &self.deletes);
         let writing = stream::iter(named).map(|(location, file, rows)| async move {
-            let storage = self.table.storage();
-            write_position_deletes(storage, &location, &file, &rows, &self.deletes).await
+            write_position_deletes(storage, &location, &file, &rows, options).await
         });
         writing.buffered(CLOSING_FILES).try_collect().await
     }

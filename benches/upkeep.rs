@@ -1,0 +1,297 @@
+//! Does a table stay fast under upserts, and does maintenance stay out of the writer's way?
+//!
+//! `upkeep/commits`: scan and plan of a table of 1,000 upsert commits, before and after conversion
+//! and compaction. `upkeep/beside`: compaction while a writer commits every second, against the
+//! same on an idle table. `upkeep/soak` (`MELTWATER_SOAK_SECONDS`, 120 unless set): a commit a
+//! second, maintenance and a follower beside it; each quarter of the time is one line, and flat
+//! lines are the goal.
+
+mod support;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use meltwater::clock::{Clock, SystemClock};
+use meltwater::maintenance::{CompactOptions, ConvertOptions, ExpireOptions};
+use meltwater::stream::{Start, StreamEvent, Until};
+use meltwater::table::Table;
+use meltwater::write::{AppendOptions, UpsertOptions};
+use support::{Result, drain, median, report, scaled, speed, wanted};
+
+fn main() -> Result<()> {
+    support::runtime().block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        if wanted("upkeep/commits") {
+            commits(folder.path()).await?;
+        }
+        if wanted("upkeep/beside") {
+            beside(folder.path()).await?;
+        }
+        if wanted("upkeep/soak") {
+            soak(folder.path()).await?;
+        }
+        Ok(())
+    })
+}
+
+async fn append(table: &Table, range: Range<u64>) -> Result<Table> {
+    let mut writer = table.append_writer(AppendOptions::default())?;
+    for start in range.clone().step_by(65_536) {
+        let rows = start..(start + 65_536).min(range.end);
+        writer.write(support::rows(table.schema(), rows)?).await?;
+    }
+    Ok(table.append(writer.close().await?).commit().await?.table)
+}
+
+/// Nine new keys for each live one, as a table of events and their corrections has them.
+async fn upsert(table: &Table, rows: u64, new_from: u64) -> Result<Table> {
+    let mut writer = table.upsert_writer(UpsertOptions::default())?;
+    let old = rows / 10;
+    let from = new_from.wrapping_mul(7_919) % new_from.saturating_sub(old).max(1);
+    writer.write(support::rows(table.schema(), from..from + old)?).await?;
+    writer.write(support::rows(table.schema(), new_from..new_from + rows - old)?).await?;
+    Ok(table.row_delta(writer.close().await?).commit().await?.table)
+}
+
+async fn planned(table: &Table) -> Result<u64> {
+    let tasks: Vec<_> = table.scan().plan().await?.try_collect().await?;
+    Ok(tasks.len() as u64)
+}
+
+async fn commits(folder: &Path) -> Result<()> {
+    let (commits, each) = (scaled(1_000).max(10), 200);
+    let mut rows = scaled(2_000_000);
+    let mut table = append(&support::table(folder, support::schema(), &[]).await?, 0..rows).await?;
+    let began = Instant::now();
+    for _ in 0..commits {
+        table = upsert(&table, each, rows).await?;
+        rows += each - each / 10;
+    }
+    report("upkeep/commits/upserts", began.elapsed(), commits, "commits", &[]);
+    let mut first: Option<Duration> = None;
+    for step in ["before", "converted", "compacted"] {
+        let began = Instant::now();
+        match step {
+            "converted" => {
+                drop(table.convert_equality_deletes(ConvertOptions::default()).run().await?)
+            }
+            "compacted" => drop(table.compact(CompactOptions::default()).run().await?),
+            _ => {}
+        }
+        let work = began.elapsed();
+        table = table.refresh().await?;
+        let files = planned(&table).await?;
+        let plan = median(5, files, || planned(&table)).await;
+        let scan = median(3, rows, || async { drain(&table.scan()).await }).await;
+        let before = *first.get_or_insert(scan);
+        println!(
+            "{:<44} {:>10.1} ms, {files} data files",
+            format!("upkeep/commits/{step}/work"),
+            work.as_secs_f64() * 1e3
+        );
+        report(&format!("upkeep/commits/{step}/plan"), plan, files, "files", &[]);
+        report(
+            &format!("upkeep/commits/{step}/scan"),
+            scan,
+            rows,
+            "rows",
+            &[("before", speed(scan, before))],
+        );
+    }
+    Ok(())
+}
+
+async fn small_files(folder: &Path, rows: u64) -> Result<Table> {
+    let mut table = support::table(folder, support::schema(), &[]).await?;
+    for n in 0..40 {
+        table = append(&table, rows * n / 40..rows * (n + 1) / 40).await?;
+    }
+    Ok(table)
+}
+
+async fn beside(folder: &Path) -> Result<()> {
+    let rows = scaled(8_000_000);
+    let mut alone = Duration::ZERO;
+    for writes in [false, true] {
+        let table = small_files(folder, rows).await?;
+        let done = Arc::new(AtomicBool::new(false));
+        let writer = writes.then(|| {
+            let (mut table, done) = (table.clone(), done.clone());
+            tokio::spawn(async move {
+                let (mut commits, mut next) = (0u64, rows);
+                let mut ticks = tokio::time::interval(Duration::from_secs(1));
+                while !done.load(Ordering::Relaxed) {
+                    ticks.tick().await;
+                    table = upsert(&table, 1_000, next).await?;
+                    (commits, next) = (commits + 1, next + 900);
+                }
+                Result::Ok(commits)
+            })
+        });
+        let began = Instant::now();
+        let compacted = table
+            .compact(CompactOptions { max_group_bytes: 16 << 20, ..CompactOptions::default() })
+            .run()
+            .await?;
+        let taken = began.elapsed();
+        done.store(true, Ordering::Relaxed);
+        let Some(writer) = writer else {
+            alone = taken;
+            report("upkeep/beside/idle_table", taken, rows, "rows", &[]);
+            continue;
+        };
+        let commits = writer.await.expect("the writer does not panic")?;
+        report(
+            "upkeep/beside/a_commit_a_second",
+            taken,
+            rows,
+            "rows",
+            &[("idle", speed(taken, alone))],
+        );
+        let live = drain(&table.refresh().await?.scan()).await?;
+        assert_eq!(live, rows + 900 * commits, "no row is lost, none comes back");
+        println!(
+            "{:<44} {commits:>10} commits meanwhile, {} groups planned again",
+            "", compacted.report.conflicts
+        );
+    }
+    Ok(())
+}
+
+/// What the observers of a soak noted, by the second at which they did.
+#[derive(Debug, Default)]
+struct Notes {
+    freshness_ms: Vec<(u64, f64)>,
+    commit_ms: Vec<(u64, f64)>,
+    plan_ms: Vec<(u64, f64)>,
+    scan_ms: Vec<(u64, f64)>,
+    rss_mib: Vec<(u64, f64)>,
+}
+
+async fn soak(folder: &Path) -> Result<()> {
+    let seconds =
+        std::env::var("MELTWATER_SOAK_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(120u64);
+    let rows = scaled(1_000_000);
+    let table = append(&support::table(folder, support::schema(), &[]).await?, 0..rows).await?;
+    let (notes, began, over) =
+        (Arc::new(Mutex::new(Notes::default())), Instant::now(), Arc::new(AtomicBool::new(false)));
+    let writer = tokio::spawn(write(table.clone(), rows, notes.clone(), began, over.clone()));
+    let follower = tokio::spawn(follow(table.clone(), notes.clone(), began));
+    let upkeep = tokio::spawn(keep(table.clone(), over.clone()));
+    while began.elapsed() < Duration::from_secs(seconds) {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let table = table.refresh().await?;
+        let start = Instant::now();
+        planned(&table).await?;
+        let plan = start.elapsed();
+        let start = Instant::now();
+        drain(&table.scan()).await?;
+        let (scan, now) = (start.elapsed(), began.elapsed().as_secs());
+        let mut notes = notes.lock().expect("no panic");
+        notes.plan_ms.push((now, plan.as_secs_f64() * 1e3));
+        notes.scan_ms.push((now, scan.as_secs_f64() * 1e3));
+        notes.rss_mib.extend(resident_mib().map(|mib| (now, mib)));
+    }
+    over.store(true, Ordering::Relaxed);
+    let commits = writer.await.expect("the writer does not panic")?;
+    upkeep.await.expect("maintenance does not panic")?;
+    follower.abort();
+    let live = drain(&table.refresh().await?.scan()).await?;
+    assert_eq!(live, rows + 900 * commits, "no row is lost, none comes back");
+    let notes = notes.lock().expect("no panic");
+    println!("upkeep/soak: {seconds} s, {commits} commits, {live} rows; medians of each quarter");
+    for (name, noted, unit) in [
+        ("commit", &notes.commit_ms, "ms"),
+        ("freshness", &notes.freshness_ms, "ms"),
+        ("plan", &notes.plan_ms, "ms"),
+        ("scan", &notes.scan_ms, "ms"),
+        ("resident memory", &notes.rss_mib, "MiB"),
+    ] {
+        let quarters: Vec<String> = (0..4).map(|q| quarter(noted, q, seconds)).collect();
+        println!("{:<44} {} {unit}", format!("upkeep/soak/{name}"), quarters.join("  "));
+    }
+    Ok(())
+}
+
+async fn write(
+    mut table: Table,
+    mut next: u64,
+    notes: Arc<Mutex<Notes>>,
+    began: Instant,
+    over: Arc<AtomicBool>,
+) -> Result<u64> {
+    let mut commits = 0;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    while !over.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let start = Instant::now();
+        table = upsert(&table, 1_000, next).await?;
+        (commits, next) = (commits + 1, next + 900);
+        let taken = start.elapsed().as_secs_f64() * 1e3;
+        notes.lock().expect("no panic").commit_ms.push((began.elapsed().as_secs(), taken));
+    }
+    Ok(commits)
+}
+
+async fn follow(table: Table, notes: Arc<Mutex<Notes>>, began: Instant) -> Result<()> {
+    let stream = table.stream().start(Start::Latest).until(Until::Forever);
+    let (mut stream, mut last) = (stream.open().await?, None);
+    while let Some(event) = stream.try_next().await? {
+        let StreamEvent::Batch(batch) = event else { continue };
+        if last.replace(batch.commit.snapshot_id) != Some(batch.commit.snapshot_id) {
+            let late = SystemClock.now_ms() - batch.commit.committed_at_ms;
+            notes
+                .lock()
+                .expect("no panic")
+                .freshness_ms
+                .push((began.elapsed().as_secs(), late as f64));
+        }
+    }
+    Ok(())
+}
+
+/// Every fifteen seconds, what an operator would have run.
+async fn keep(table: Table, over: Arc<AtomicBool>) -> Result<()> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(15));
+    ticks.tick().await;
+    while !over.load(Ordering::Relaxed) {
+        if tokio::time::timeout(Duration::from_millis(500), ticks.tick()).await.is_err() {
+            continue;
+        }
+        let table = table.refresh().await?;
+        table.convert_equality_deletes(ConvertOptions::default()).run().await?;
+        let table = table.refresh().await?;
+        table.compact(CompactOptions::default()).run().await?;
+        let table = table.refresh().await?;
+        let options = ExpireOptions {
+            older_than: Some(Duration::from_secs(20)),
+            retain_last: Some(5),
+            ..ExpireOptions::default()
+        };
+        table.expire(options).run().await?;
+    }
+    Ok(())
+}
+
+fn quarter(noted: &[(u64, f64)], quarter: u64, seconds: u64) -> String {
+    let span = quarter * seconds / 4..(quarter + 1) * seconds / 4;
+    let mut values: Vec<f64> =
+        noted.iter().filter(|(at, _)| span.contains(at)).map(|(_, v)| *v).collect();
+    values.sort_by(f64::total_cmp);
+    let (median, p99) = (values.get(values.len() / 2), values.get(values.len() * 99 / 100));
+    match (median, p99) {
+        (Some(median), Some(most)) => format!("{median:>7.1} (p99 {most:.0})"),
+        _ => "-".to_string(),
+    }
+}
+
+/// Resident memory now (Linux).
+fn resident_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+}
