@@ -1,11 +1,13 @@
 //! `inspect`: a table's metadata as small tables.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
+use super::inspect_health;
 use super::session::Session;
 use super::terminal::{Listing, OutputFormat};
 use super::time::{show_ms, time_ms};
@@ -33,6 +35,8 @@ enum View {
     Manifests,
     /// Rows and files per partition of a snapshot
     Partitions,
+    /// Whether the table needs maintenance, and which command does it
+    Health,
 }
 
 /// Look at a table's metadata.
@@ -45,6 +49,10 @@ pub(super) struct Inspect {
     table: String,
     #[command(flatten)]
     at: AtFlags,
+    /// health: where named streams keep their positions [default: meltwater-positions beside the
+    /// SQLite catalog]
+    #[arg(long, value_name = "DIR")]
+    positions: Option<PathBuf>,
 }
 
 /// Which snapshot a reading command means.
@@ -81,7 +89,10 @@ impl Inspect {
     /// Prints the view.
     pub(super) async fn run(self, session: &Session) -> Outcome {
         let table = session.readable(&self.table).await?;
-        let snapshot = table.snapshot_at(&self.at.at()?)?;
+        let snapshot = match self.view {
+            View::Health => None,
+            _ => table.snapshot_at(&self.at.at()?)?,
+        };
         let listing = match self.view {
             View::Snapshots => snapshots(&table, session.output)?,
             View::History => history(&table),
@@ -90,8 +101,20 @@ impl Inspect {
             View::Files => files(&table, snapshot.as_ref()).await?,
             View::Manifests => manifests(&table, snapshot.as_ref()).await?,
             View::Partitions => partitions(&table, snapshot.as_ref()).await?,
+            View::Health => return self.health(session, &table).await,
         };
         listing.print(session.output)
+    }
+
+    async fn health(&self, session: &Session, table: &Table) -> Outcome {
+        let AtFlags { snapshot, as_of, branch, tag } = &self.at;
+        if snapshot.is_some() || as_of.is_some() || tag.is_some() {
+            let words =
+                "health is that of a branch: --snapshot, --as-of and --tag say nothing here";
+            return Err(Failure::Usage(words.to_string()));
+        }
+        let (branch, positions) = (branch.as_deref(), self.positions.as_deref());
+        inspect_health::run(session, &self.table, table, branch, positions).await
     }
 }
 

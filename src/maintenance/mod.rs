@@ -17,6 +17,7 @@ mod convert;
 mod expire;
 #[cfg(test)]
 mod fixture;
+mod health;
 mod manifests;
 mod orphans;
 mod partitions;
@@ -35,6 +36,11 @@ pub use convert::{ConvertDeletes, ConvertGroup, ConvertOptions, ConvertPlan, Con
 pub use expire::{
     Expire, ExpireOptions, ExpirePlan, ExpireReport, ExpiredSnapshot, FileKind, HeldByStream,
     UnusedFile,
+};
+pub use health::{
+    CommitFacts, CompactionFacts, ConversionFacts, DeleteFacts, FileFacts, Health, HealthReport,
+    HistoryFacts, ManifestFacts, ManifestsToRewrite, MergeFacts, PartitionDeletes, SizeClass,
+    Topic, TopicKind, Verdict, verdicts,
 };
 pub use manifests::{
     ManifestGroup, ManifestOptions, ManifestPlan, ManifestReport, PlanningCost, RewriteManifests,

@@ -7,6 +7,7 @@ mod follow;
 mod formats;
 #[cfg(unix)]
 mod full_disk;
+mod health;
 mod housekeeping;
 mod others;
 mod support;

@@ -31,7 +31,7 @@ pub enum Reason {
 
 impl Reason {
     /// Reasons to rewrite a file even when it stands alone.
-    fn is_deletes(self) -> bool {
+    pub(in crate::maintenance) fn is_deletes(self) -> bool {
         matches!(self, Self::DeletedRows | Self::DeleteFiles)
     }
 }
