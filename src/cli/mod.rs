@@ -13,6 +13,7 @@ mod convert_deletes;
 mod create;
 mod delete;
 mod demo;
+mod diff;
 mod expire;
 mod failure;
 mod follow;
@@ -104,6 +105,8 @@ enum Command {
     Scan(scan::Scan),
     /// Print the changes of a table in order, as they are committed
     Follow(follow::Follow),
+    /// Print what tells two snapshots of a table apart
+    Diff(diff::Diff),
     /// List, reset or remove named streams
     Streams(streams::Streams),
     /// Look at a table's metadata
@@ -191,6 +194,7 @@ impl Cli {
             // Readers may be dropped anywhere.
             Command::Ls(command) => interrupt.or_stop(command.run(session)).await,
             Command::Scan(command) => interrupt.or_stop(command.run(session)).await,
+            Command::Diff(command) => interrupt.or_stop(command.run(session)).await,
             Command::Inspect(command) => interrupt.or_stop(command.run(session)).await,
             Command::Completions(command) => command.run(),
             Command::Man(command) => command.run(),

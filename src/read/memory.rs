@@ -68,6 +68,17 @@ impl FileMemory {
         }
     }
 
+    /// Forgets what was dead, of all files.
+    pub(super) fn forget_dead(&mut self) {
+        for facts in self.files.values_mut() {
+            if let Some((_, dead)) = facts.dead.take() {
+                let bytes = dead.serialized_size() + 64;
+                facts.bytes -= bytes;
+                self.bytes -= bytes;
+            }
+        }
+    }
+
     fn touch(&mut self, path: &str) -> Option<&mut Facts> {
         self.ticks += 1;
         let facts = self.files.get_mut(path)?;

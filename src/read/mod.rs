@@ -7,6 +7,7 @@
 
 mod changes;
 mod columns;
+mod diff;
 mod driver;
 mod key_filter;
 mod lookup;
@@ -28,6 +29,7 @@ use crate::scan::{FileScanTask, PlannedScan, ScanContext, TableScan};
 use crate::spec::{DataContentType, Schema};
 
 pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit};
+pub use diff::{DiffStat, TableDiff};
 pub use key_filter::KeyFilterStore;
 pub use lookup::ScanLookup;
 pub use task::TaskReader;

@@ -16,7 +16,7 @@ use crate::spec::Predicate;
 use crate::table::{At, Table};
 
 pub use changes::{
-    AddedFile, ChangeClass, ChangeUnit, ChangedFile, Grouping, Role, SnapshotChanges,
+    AddedFile, Base, ChangeClass, ChangeUnit, ChangedFile, Grouping, Role, SnapshotChanges, Tally,
 };
 pub use context::ScanContext;
 pub use plan::PlannedScan;

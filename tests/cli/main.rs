@@ -2,6 +2,7 @@
 #![cfg(all(feature = "cli", feature = "sqlite"))]
 
 mod compact;
+mod diff;
 mod faults;
 mod follow;
 mod formats;

@@ -25,16 +25,22 @@ const DIM: &str = "2";
 const BOLD: &str = "1";
 
 /// Prints lines above the status line.
-pub(super) struct LinesSink<W> {
+pub(in crate::cli) struct LinesSink<W> {
     out: W,
     coloured: bool,
     status: ProgressBar,
     snapshot: Option<i64>,
+    heads: bool,
 }
 
 impl<W: Write> LinesSink<W> {
-    pub(super) fn new(out: W, coloured: bool, status: ProgressBar) -> Self {
-        Self { out, coloured, status, snapshot: None }
+    pub(in crate::cli) fn new(out: W, coloured: bool, status: ProgressBar) -> Self {
+        Self { out, coloured, status, snapshot: None, heads: true }
+    }
+
+    /// Leaves out the lines that say which commit made the changes below.
+    pub(in crate::cli) fn without_heads(&mut self) {
+        self.heads = false;
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -46,7 +52,7 @@ impl<W: Write> LinesSink<W> {
 
     fn lines(&mut self, changes: &Changes) -> Outcome<String> {
         let mut text = String::new();
-        if self.snapshot.replace(changes.snapshot_id) != Some(changes.snapshot_id) {
+        if self.heads && self.snapshot.replace(changes.snapshot_id) != Some(changes.snapshot_id) {
             let head =
                 format!("snapshot {}  {}", changes.snapshot_id, show_ms(changes.committed_ms));
             text.push_str(&self.paint(BOLD, &head));

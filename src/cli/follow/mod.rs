@@ -4,9 +4,9 @@
 //! for rows that were written and flushed.
 
 mod file;
-mod lines;
-mod output;
-mod rows;
+pub(in crate::cli) mod lines;
+pub(in crate::cli) mod output;
+pub(in crate::cli) mod rows;
 mod status;
 pub(in crate::cli) mod words;
 

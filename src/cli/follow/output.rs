@@ -21,7 +21,7 @@ const WAITING: usize = 2;
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
 
 /// Takes changes and prints them; what was not flushed may be lost.
-pub(super) trait ChangeSink: Send {
+pub(in crate::cli) trait ChangeSink: Send {
     /// Prints a batch, or keeps it.
     fn write(&mut self, changes: &Changes) -> Outcome;
     /// Hands over what was kept.

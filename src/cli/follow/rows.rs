@@ -6,6 +6,7 @@ use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 
 use crate::error::{Error, Result};
+use crate::read::ChangeRows;
 use crate::stream::{ChangeBatch, ChangeKind, Naming};
 
 /// On the last row of each batch: where to go on after it.
@@ -13,7 +14,7 @@ pub(super) const TOKEN_COLUMN: &str = "_token";
 
 /// A batch of changes of one commit, as the printers take it.
 #[derive(Debug, Clone)]
-pub(super) struct Changes {
+pub(in crate::cli) struct Changes {
     /// The rows, in the shape that the printer wants.
     pub(super) records: RecordBatch,
     /// What happened to each.
@@ -24,6 +25,14 @@ pub(super) struct Changes {
     pub(super) committed_ms: i64,
     /// Where to go on after the last row.
     pub(super) token: String,
+}
+
+impl Changes {
+    /// Changes that no commit made: those between any two snapshots.
+    pub(in crate::cli) fn uncommitted(changes: ChangeRows) -> Self {
+        let ChangeRows { records, kinds, .. } = changes;
+        Self { records, kinds, snapshot_id: 0, committed_ms: 0, token: String::new() }
+    }
 }
 
 /// Which columns a printer wants.

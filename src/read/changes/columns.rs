@@ -9,12 +9,12 @@ use arrow::record_batch::RecordBatch;
 use super::{ChangeReadOptions, Emit};
 use crate::deletes::KeyColumns;
 use crate::error::{Error, Result};
-use crate::expr::Filter;
+use crate::expr::{FileStats, Filter};
 use crate::file::{arrow_schema, reserved};
 use crate::read::columns::ReadColumns;
-use crate::scan::ScanContext;
+use crate::scan::{ChangedFile, ScanContext};
 use crate::spec::{NestedField, PrimitiveType, Schema, Type};
-use crate::table::Table;
+use crate::table::{At, Table};
 
 /// The columns of a reader.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub(super) struct ChangeColumns {
 }
 
 impl ChangeColumns {
-    pub(super) fn new(table: &Table, options: &ChangeReadOptions) -> Result<Self> {
-        let mut scan = table.scan();
+    pub(super) fn new(table: &Table, at: At, options: &ChangeReadOptions) -> Result<Self> {
+        let mut scan = table.scan().at(at);
         if let Some(names) = &options.select {
             scan = scan.select(names.clone());
         }
@@ -74,6 +74,15 @@ impl ChangeColumns {
         let ids = self.filter.as_ref().map(Filter::field_ids).unwrap_or_default();
         let ScanContext { output, arrow, schema, .. } = &self.context;
         ReadColumns::new(output, arrow, schema, &ids, key.map_or(&[][..], std::slice::from_ref))
+    }
+
+    /// The files of a net difference that may hold rows to show. Between any two snapshots a row
+    /// that does not pass changes nothing for the one it pairs with: an update of which one image
+    /// passes is an insert or a delete all the same (CHG-8). Upserts need the keys of all.
+    pub(super) fn may_show(&self, files: Vec<ChangedFile>) -> Vec<ChangedFile> {
+        let Some(filter) = self.filter.as_ref().filter(|_| !self.upserts) else { return files };
+        let might = |f: &ChangedFile| filter.might_match(&FileStats(&f.file, &self.context.schema));
+        files.into_iter().filter(might).collect()
     }
 
     /// The physical rows of a batch with the columns of [`ChangeColumns::context`].

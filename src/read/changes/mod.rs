@@ -20,16 +20,18 @@ mod sources;
 mod tests;
 mod unit;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use futures::stream::BoxStream;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
-use crate::scan::{FileScanTask, SnapshotChanges};
-use crate::spec::Predicate;
-use crate::table::Table;
+use crate::scan::{Base, FileScanTask, SnapshotChanges};
+use crate::spec::{Predicate, SnapshotId};
+use crate::table::{At, Table};
+
+use crate::deletes::KeyColumns;
 
 use columns::ChangeColumns;
 pub use kinds::{ChangeKind, ChangeRows, Emit};
@@ -85,6 +87,8 @@ pub struct ChangeReader {
     columns: ChangeColumns,
     tasks: Arc<TaskReader>,
     resolver: Arc<Resolver>,
+    /// The resolver of one net difference: what it learns holds between its two sides only.
+    net: Mutex<Option<((Base, SnapshotId), Arc<Resolver>)>>,
 }
 
 impl ChangeReader {
@@ -94,12 +98,20 @@ impl ChangeReader {
     /// `InvalidInput` for columns that the table lacks, for a key that cannot be one, and for
     /// `Upserts` without a key or with a selection that leaves it out.
     pub fn new(table: &Table, options: ChangeReadOptions) -> Result<Self> {
-        let columns = ChangeColumns::new(table, &options)?;
+        Self::with_schema_at(table, At::Current, options)
+    }
+
+    /// A reader that gives rows in the schema that a scan at `at` has.
+    ///
+    /// # Errors
+    /// As [`ChangeReader::new`]; `NotFound` if there is no such point.
+    pub fn with_schema_at(table: &Table, at: At, options: ChangeReadOptions) -> Result<Self> {
+        let columns = ChangeColumns::new(table, at, &options)?;
         let scan = table.scan().memory_budget(options.memory_budget / 2);
         let scan = scan.parallelism(options.parallelism.max(1));
         let tasks = Arc::new(TaskReader::new(&scan, columns.context.clone(), None)?);
         let resolver = Arc::new(Resolver::new(&columns.context, &options));
-        Ok(Self { options, columns, tasks, resolver })
+        Ok(Self { options, columns, tasks, resolver, net: Mutex::default() })
     }
 
     /// The columns of all [`ChangeRows::records`].
@@ -110,6 +122,32 @@ impl ChangeReader {
     /// The names of the key columns, when they are known before anything is read.
     pub fn key(&self) -> &[String] {
         &self.columns.key_names
+    }
+
+    /// The field ids of the key, when they are known before anything is read.
+    pub fn key_ids(&self) -> Vec<i32> {
+        self.columns.key.as_ref().map(KeyColumns::ids).unwrap_or_default()
+    }
+
+    /// What resolves these changes. A net difference begins with nothing known, and after it
+    /// nothing is known of what is dead.
+    fn resolver_of(&self, changes: &SnapshotChanges) -> Result<Arc<Resolver>> {
+        let mut net =
+            self.net.lock().map_err(|_| Error::internal("a reader was poisoned by a panic"))?;
+        if !changes.is_net() {
+            *net = None;
+            return Ok(self.resolver.clone());
+        }
+        let between = (changes.base(), changes.id());
+        if let Some((known, resolver)) = &*net
+            && *known == between
+        {
+            return Ok(resolver.clone());
+        }
+        self.resolver.forget_dead()?;
+        let resolver = Arc::new(Resolver::new(&self.columns.context, &self.options));
+        *net = Some((between, resolver.clone()));
+        Ok(resolver)
     }
 
     /// The rows of an added file, from the physical row `from` on; ordinals are physical rows.

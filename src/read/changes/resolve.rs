@@ -58,6 +58,8 @@ struct State {
     before: Option<(i64, DeleteLoader)>,
     /// The deletes that one snapshot added.
     added: Option<(SnapshotId, Arc<AddedDeletes>)>,
+    /// The deletes that are there in one snapshot.
+    after: Option<(SnapshotId, DeleteLoader)>,
 }
 
 /// The deletes that a snapshot adds: their loader, and hashes of their keys.
@@ -71,11 +73,12 @@ struct AddedDeletes {
 impl Resolver {
     pub(super) fn new(context: &ScanContext, options: &ChangeReadOptions) -> Self {
         let quarter = options.memory_budget / 4;
-        let state = State { files: FileMemory::new(quarter), before: None, added: None };
+        let files = FileMemory::new(quarter);
+        let state = State { files, before: None, added: None, after: None };
         Self {
             context: context.clone(),
             parallelism: options.parallelism.max(1),
-            loader_budget: quarter / 2,
+            loader_budget: quarter / 3,
             state: Arc::new(Mutex::new(state)),
             stored: options.key_filters.clone().map(|store| StoredFilters::new(store, context)),
             sweeping: OnceLock::new(),
@@ -130,6 +133,14 @@ impl Resolver {
         Ok(())
     }
 
+    /// Forgets all dead rows: history took another turn, and they may live again.
+    pub(super) fn forget_dead(&self) -> Result<()> {
+        let mut state = self.state()?;
+        state.files.forget_dead();
+        (state.before, state.added, state.after) = (None, None, None);
+        Ok(())
+    }
+
     /// Forgets the dead rows of files that were touched without a look at their rows.
     pub(super) fn forget(&self, files: &[ChangedFile]) -> Result<()> {
         let mut state = self.state()?;
@@ -146,7 +157,7 @@ impl Resolver {
         let none = RoaringTreemap::new;
         let (gone, come, dead) = match changed.role {
             Role::Added => {
-                let dead = self.fresh(&changed, &changed.after).await?;
+                let dead = self.dead_after(changes, &changed).await?;
                 (none(), all_but(rows, &dead), Arc::new(dead))
             }
             Role::Removed => {
@@ -167,7 +178,7 @@ impl Resolver {
             }
             Role::Touched => {
                 let before = self.dead_before(changes, &changed).await?;
-                let after = self.fresh(&changed, &changed.after).await?;
+                let after = self.dead_after(changes, &changed).await?;
                 (&after - before.as_ref(), before.as_ref() - &after, Arc::new(after))
             }
         };
@@ -187,7 +198,9 @@ impl Resolver {
             if let Some(dead) = state.files.dead_before(&changed.file.file_path, as_of) {
                 return Ok(dead);
             }
-            state.loader_before(as_of, changes.removes_deletes(), || self.loader())
+            // Between any two snapshots there is one state before, and no other before that.
+            let starts_anew = changes.removes_deletes() && !changes.is_net();
+            state.loader_before(as_of, starts_anew, || self.loader())
         };
         let ChangedFile { file, sequence_number, before, .. } = changed;
         let dead = dead_rows(&self.context, &loader, file, *sequence_number, before).await?;
@@ -197,13 +210,18 @@ impl Resolver {
         Ok(dead)
     }
 
-    /// The dead rows by deletes that nothing is remembered of.
-    async fn fresh(&self, changed: &ChangedFile, deletes: &[DeleteFile]) -> Result<RoaringTreemap> {
-        if deletes.is_empty() {
+    /// The dead rows of a file in the snapshot itself, worked out from all its deletes.
+    async fn dead_after(
+        &self,
+        changes: &SnapshotChanges,
+        changed: &ChangedFile,
+    ) -> Result<RoaringTreemap> {
+        let ChangedFile { file, sequence_number, after, .. } = changed;
+        if after.is_empty() {
             return Ok(RoaringTreemap::new());
         }
-        let ChangedFile { file, sequence_number, .. } = changed;
-        dead_rows(&self.context, &self.loader(), file, *sequence_number, deletes).await
+        let loader = self.state()?.loader_after(changes.id(), || self.loader());
+        dead_rows(&self.context, &loader, file, *sequence_number, after).await
     }
 
     /// The rows that the deletes added by the snapshot name, dead before or not.
@@ -308,7 +326,7 @@ impl Resolver {
     }
 
     fn added(&self, changes: &SnapshotChanges) -> Result<Arc<AddedDeletes>> {
-        let id = SnapshotId(changes.snapshot().snapshot_id());
+        let id = changes.id();
         let mut state = self.state()?;
         if let Some((known, added)) = &state.added
             && *known == id
@@ -350,6 +368,18 @@ impl State {
             _ => {
                 let loader = make();
                 self.before = Some((as_of, loader.clone()));
+                loader
+            }
+        }
+    }
+
+    /// One loader for all files of a snapshot.
+    fn loader_after(&mut self, id: SnapshotId, make: impl Fn() -> DeleteLoader) -> DeleteLoader {
+        match &self.after {
+            Some((known, loader)) if *known == id => loader.clone(),
+            _ => {
+                let loader = make();
+                self.after = Some((id, loader.clone()));
                 loader
             }
         }

@@ -17,7 +17,7 @@ use super::{ChangeReader, ChangeRows, Emit};
 use crate::deletes::{DeleteFile, KeyColumns};
 use crate::error::{Error, Result};
 use crate::scan::{ChangeUnit, ChangedFile, Role, SnapshotChanges};
-use crate::spec::{DataContentType, SnapshotId};
+use crate::spec::DataContentType;
 
 /// Batches that wait for the caller.
 const AHEAD: usize = 2;
@@ -66,34 +66,51 @@ async fn produce(
         return Err(Error::internal("a snapshot has no such change unit"));
     };
     let files = changes.files_of(unit).await?;
-    let key = unit_key(&reader, &files)?;
+    let files = match changes.is_net() {
+        true => reader.columns.may_show(files),
+        false => files,
+    };
+    let key = unit_key(&reader, &changes, &files)?;
     let (files, keys) = match &key {
-        Some(key) if reader.columns.upserts => {
+        // Between any two snapshots a key that a delete names may live on in a file of both.
+        Some(key) if reader.columns.upserts && !changes.is_net() => {
             let (files, passed, keys) = known_by_key(unit, files, key);
             reader.resolver.forget(&passed)?;
             (files, keys)
         }
         _ => (files, Vec::new()),
     };
-    let resolved = reader.resolver.resolve(&changes, files).await?;
-    let snapshot = SnapshotId(changes.snapshot().snapshot_id());
-    let sources = SourceReader::new(reader.clone(), key, snapshot)?;
-    let unit = UnitRows::of(&resolved, &keys);
+    let resolver = reader.resolver_of(&changes)?;
+    let resolved = resolver.resolve(&changes, files).await?;
+    let sources = SourceReader::new(reader.clone(), key, changes.id())?;
+    let unit = UnitRows::of(&resolved, &keys, changes.is_net());
     unit.hand_out(&sources, from, sender).await?;
-    reader.resolver.remember(&changes, &resolved)
+    match changes.is_net() {
+        true => Ok(()),
+        false => resolver.remember(&changes, &resolved),
+    }
 }
 
-/// The key: the reader's, else the one set of columns that the unit's equality deletes compare.
-fn unit_key(reader: &ChangeReader, files: &[ChangedFile]) -> Result<Option<KeyColumns>> {
+/// The key: the reader's, else the one set of columns that the unit's equality deletes compare;
+/// for a net difference, all equality deletes of both sides.
+fn unit_key(
+    reader: &ChangeReader,
+    changes: &SnapshotChanges,
+    files: &[ChangedFile],
+) -> Result<Option<KeyColumns>> {
+    let metadata = reader.columns.context.table.metadata();
     if let Some(key) = &reader.columns.key {
         return Ok(Some(key.clone()));
+    }
+    if changes.is_net() {
+        return changes.equality_ids().map(|ids| KeyColumns::resolve(ids, metadata)).transpose();
     }
     let equality = files.iter().flat_map(|f| &f.added).filter(|d| is_equality(d));
     let mut sets: Vec<Vec<i32>> = equality.map(ids).collect();
     sets.sort();
     sets.dedup();
     match sets.as_slice() {
-        [one] => KeyColumns::resolve(one, reader.columns.context.table.metadata()).map(Some),
+        [one] => KeyColumns::resolve(one, metadata).map(Some),
         _ => Ok(None),
     }
 }
@@ -133,14 +150,16 @@ fn known_by_key(
 struct UnitRows {
     deletions: Vec<Source>,
     insertions: Vec<Source>,
+    is_net: bool,
 }
 
 impl UnitRows {
-    fn of(files: &[ResolvedFile], keys: &[DeleteFile]) -> Self {
+    fn of(files: &[ResolvedFile], keys: &[DeleteFile], is_net: bool) -> Self {
         let gone = files.iter().filter_map(Source::gone);
         Self {
             deletions: keys.iter().map(Source::keys).chain(gone).collect(),
             insertions: files.iter().filter_map(Source::come).collect(),
+            is_net,
         }
     }
 
@@ -178,10 +197,13 @@ impl UnitRows {
         emitter.insertions(&self.deletions, &self.insertions, &matched, pairing).await
     }
 
-    /// Rows that went with one file and came with another are no change (CHG-9).
+    /// Rows that went with one file and came with another are no change (CHG-9); for a net
+    /// difference, all equal rows that went and came (CHG-10).
     async fn cancel_carried_over(&mut self, reader: &SourceReader, budget: u64) -> Result<()> {
+        let is_net = self.is_net;
+        let compared = |source: &Source| is_net || source.kind == SourceKind::Moved;
         let moved = |sources: &[Source]| -> Vec<Source> {
-            sources.iter().filter(|s| s.kind == SourceKind::Moved).cloned().collect()
+            sources.iter().filter(|s| compared(s)).cloned().collect()
         };
         let (deletions, insertions) = (moved(&self.deletions), moved(&self.insertions));
         if deletions.is_empty() || insertions.is_empty() {
@@ -198,7 +220,7 @@ impl UnitRows {
         let matched = pairing.run().await?;
         let without = |all: &mut Vec<Source>, rows: &[roaring::RoaringTreemap]| {
             let mut rows = rows.iter();
-            for source in all.iter_mut().filter(|s| s.kind == SourceKind::Moved) {
+            for source in all.iter_mut().filter(|s| compared(s)) {
                 if let Some(carried) = rows.next() {
                     *source = source.without(carried);
                 }

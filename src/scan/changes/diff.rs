@@ -1,8 +1,10 @@
-//! Which manifests, and which entries in them, tell a snapshot from its parent.
+//! Which manifests, and which entries in them, tell a snapshot from its parent, or from any other
+//! snapshot.
 //!
 //! A snapshot and its parent share most manifests; what came and went is in those they do not
 //! share. Entry statuses say which files those are, and the counts of the manifest lists prove
-//! that the statuses tell everything; where they do not, paths are compared.
+//! that the statuses tell everything; where they do not, and between snapshots that are not
+//! parent and child, paths are compared.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,20 +17,24 @@ use crate::spec::{
 };
 use crate::table::Table;
 
+use super::Base;
+
 /// Manifests that are read at once.
 const READERS: usize = 4;
 
-/// A snapshot's manifests against its parent's.
+/// A snapshot's manifests against those of its base.
 pub(super) struct ManifestDiff {
     table: Table,
-    /// Those of the snapshot, then those that only the parent has.
+    /// Those of the snapshot, then those that only the base has.
     pub manifests: Vec<ManifestFile>,
     /// How many of them are the snapshot's.
     pub own: usize,
-    /// Of the snapshot's: those that the parent lacks.
+    /// Of the snapshot's: those that the base lacks.
     pub is_new: Vec<bool>,
-    /// The parent is in the table, or there never was one.
-    parent_known: bool,
+    /// The base is in the table, or there never was one.
+    base_known: bool,
+    /// The base is the parent: statuses speak of the step between them.
+    is_step: bool,
 }
 
 /// A file that came or went, by its place.
@@ -40,28 +46,27 @@ pub(super) struct Moved {
 
 impl ManifestDiff {
     /// Reads both manifest lists.
-    pub(super) async fn load(table: &Table, snapshot: &SnapshotRef) -> Result<Self> {
+    pub(super) async fn load(table: &Table, base: Base, snapshot: &SnapshotRef) -> Result<Self> {
         let mut manifests = table.manifests(snapshot).await?.to_vec();
         let own = manifests.len();
-        let parent = match snapshot.parent_snapshot_id() {
-            None => Some(Arc::default()),
-            Some(id) => match table.metadata().snapshot_by_id(id) {
-                Some(parent) => Some(table.manifests(parent).await?),
-                None => None,
-            },
-        };
-        let id = snapshot.snapshot_id();
-        let Some(parent) = parent else {
+        let (is_step, table) = (!matches!(base, Base::Snapshot(_)), table.clone());
+        let Some(base) = manifests_of(&table, base, snapshot).await? else {
+            let id = snapshot.snapshot_id();
             let is_new = manifests.iter().map(|m| m.added_snapshot_id == id).collect();
-            return Ok(Self { table: table.clone(), manifests, own, is_new, parent_known: false });
+            return Ok(Self { table, manifests, own, is_new, base_known: false, is_step });
         };
-        let before: HashSet<&str> = parent.iter().map(|m| m.manifest_path.as_str()).collect();
+        let before: HashSet<&str> = base.iter().map(|m| m.manifest_path.as_str()).collect();
         let after: HashSet<&str> = manifests.iter().map(|m| m.manifest_path.as_str()).collect();
         let is_new = manifests.iter().map(|m| !before.contains(m.manifest_path.as_str())).collect();
         let gone: Vec<ManifestFile> =
-            parent.iter().filter(|m| !after.contains(m.manifest_path.as_str())).cloned().collect();
+            base.iter().filter(|m| !after.contains(m.manifest_path.as_str())).cloned().collect();
         manifests.extend(gone);
-        Ok(Self { table: table.clone(), manifests, own, is_new, parent_known: true })
+        Ok(Self { table, manifests, own, is_new, base_known: true, is_step })
+    }
+
+    /// True when both have the same manifests, and so the same files and deletes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.own == self.manifests.len() && !self.is_new.contains(&true)
     }
 
     /// The new manifests of one content.
@@ -92,9 +97,12 @@ impl ManifestDiff {
     }
 
     /// Every live file of the manifests that went is carried over or marked as removed in those
-    /// that came (CHG-3). Without the parent there is nothing to compare with.
+    /// that came (CHG-3). Without the base there is nothing to compare with.
     pub(super) fn statuses_tell_all(&self, content: ManifestContentType) -> bool {
-        if !self.parent_known {
+        if !self.is_step {
+            return false;
+        }
+        if !self.base_known {
             return true;
         }
         let live = |m: &ManifestFile| {
@@ -137,7 +145,7 @@ impl ManifestDiff {
     async fn by_path(&self, content: ManifestContentType) -> Result<Vec<Moved>> {
         let live = |entries: &[ManifestEntry]| -> Vec<(usize, u64)> {
             let live = entries.iter().enumerate().filter(|(_, e)| e.is_live());
-            live.map(|(at, e)| (at, path_hash(&e.file.file_path))).collect()
+            live.map(|(at, e)| (at, identity(e))).collect()
         };
         let mut before: HashMap<u64, (usize, usize)> = HashMap::new();
         let mut gone = self.read(self.gone(content).collect());
@@ -177,6 +185,31 @@ pub(super) fn is_added(entry: &ManifestEntry) -> bool {
     entry.status == ManifestStatus::Added
 }
 
-fn path_hash(path: &str) -> u64 {
-    StableHasher::default().bytes(path.as_bytes()).finish()
+/// A file that was put back under another sequence number is another file: other deletes apply.
+fn identity(entry: &ManifestEntry) -> u64 {
+    let mut hash = StableHasher::default();
+    hash.bytes(entry.file.file_path.as_bytes()).number(entry.sequence_number.0 as u64);
+    hash.finish()
+}
+
+/// The manifests of a snapshot's base; `None` when its parent expired.
+async fn manifests_of(
+    table: &Table,
+    base: Base,
+    snapshot: &SnapshotRef,
+) -> Result<Option<Arc<Vec<ManifestFile>>>> {
+    let base = match base {
+        Base::Snapshot(id) => id.map(|id| table.snapshot(id)).transpose()?,
+        Base::Parent | Base::Unclaimed => match snapshot.parent_snapshot_id() {
+            None => None,
+            Some(id) => match table.metadata().snapshot_by_id(id) {
+                Some(parent) => Some(parent.clone()),
+                None => return Ok(None),
+            },
+        },
+    };
+    match base {
+        Some(base) => table.manifests(&base).await.map(Some),
+        None => Ok(Some(Arc::default())),
+    }
 }

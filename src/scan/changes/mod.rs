@@ -1,13 +1,16 @@
-//! What one snapshot changes: the files to look at, found from manifests alone.
+//! What one snapshot changes, and what tells any two snapshots apart: the files to look at, found
+//! from manifests alone.
 //!
-//! In: a snapshot and, where it is still there, its parent. Out: [`SnapshotChanges`], either
+//! In: a snapshot and its [`Base`]: its parent, or any other. Out: [`SnapshotChanges`], either
 //! *nothing*, or *inserts* that are streamed manifest by manifest, or *mixed* changes as change
 //! units of small references. No data file is opened here.
 
 mod diff;
+mod net;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,6 +31,17 @@ pub enum Grouping {
     Partition,
     /// One unit for the whole snapshot.
     Snapshot,
+}
+
+/// What changes are measured from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Base {
+    /// The snapshot's parent.
+    Parent,
+    /// The parent, whether or not the snapshot claims to change nothing (CHG-13).
+    Unclaimed,
+    /// Any snapshot of the table, or an empty table (CHG-10).
+    Snapshot(Option<SnapshotId>),
 }
 
 /// What kind of changes a snapshot makes, judged by its files and not by its operation (CHG-1).
@@ -55,6 +69,33 @@ pub struct SnapshotChanges {
     manifests: Vec<ManifestFile>,
     units: Vec<ChangeUnit>,
     deletes: Deletes,
+    base: Base,
+    /// For net differences: the one set of columns that all equality deletes compare.
+    equality_ids: Option<Vec<i32>>,
+    tally: Tally,
+}
+
+/// How many files and bytes a plan looks at, and how many it need not look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Data files that came.
+    pub added_files: u64,
+    /// Their bytes.
+    pub added_bytes: u64,
+    /// Data files that went.
+    pub removed_files: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
+    /// Data files that stayed, and whose rows deletes may have taken or given back.
+    pub touched_files: u64,
+    /// Their bytes.
+    pub touched_bytes: u64,
+    /// Data files that stayed as they were and are not read.
+    pub untouched_files: u64,
+    /// Manifests of either snapshot.
+    pub manifests: u64,
+    /// Those of them that were not opened.
+    pub manifests_skipped: u64,
 }
 
 /// Delete files by what they are good for.
@@ -134,6 +175,27 @@ impl SnapshotChanges {
     /// The table, as it was when the changes were planned.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// What they are measured from.
+    pub fn base(&self) -> Base {
+        self.base
+    }
+
+    /// True for net differences: rows that both sides have are no change, wherever they lie.
+    pub fn is_net(&self) -> bool {
+        self.base != Base::Parent
+    }
+
+    /// For net differences: the columns that all equality deletes of both sides compare, if
+    /// those are the same for all.
+    pub fn equality_ids(&self) -> Option<&[i32]> {
+        self.equality_ids.as_deref()
+    }
+
+    /// For mixed changes: how many files they touch.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// What kind of changes they are.
@@ -234,7 +296,8 @@ impl SnapshotChanges {
         !self.deletes.removed.is_empty()
     }
 
-    fn id(&self) -> SnapshotId {
+    /// The id of [`SnapshotChanges::snapshot`].
+    pub fn id(&self) -> SnapshotId {
         SnapshotId(self.snapshot.snapshot_id())
     }
 

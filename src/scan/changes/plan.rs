@@ -1,23 +1,20 @@
 //! From manifests to the changes of a snapshot.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use tracing::debug;
 
 use super::diff::ManifestDiff;
-use super::{ChangeClass, ChangeUnit, Deletes, FileRef, Grouping, Role, SnapshotChanges};
+use super::units::units;
+use super::{Base, ChangeClass, Deletes, Grouping, SnapshotChanges, Tally};
 use crate::deletes::{DeleteFile, DeleteFileIndex};
 use crate::error::{Error, Result};
 use crate::spec::{
-    DataContentType, DataFile, FormatVersion, ManifestContentType, ManifestEntry, ManifestFile,
-    Operation, PartitionKey, SnapshotRef, StableHasher,
+    FormatVersion, ManifestContentType, ManifestEntry, ManifestFile, Operation, SnapshotRef,
 };
 use crate::table::{Table, summary_key};
-
-/// What opening a touched file costs about.
-const TOUCH_BYTES: u64 = 64 * 1024;
 
 impl Table {
     /// Finds what a snapshot changes.
@@ -67,7 +64,7 @@ impl Table {
     }
 }
 
-fn check_version(table: &Table) -> Result<()> {
+pub(super) fn check_version(table: &Table) -> Result<()> {
     let version = table.metadata().format_version();
     if matches!(version, FormatVersion::V1 | FormatVersion::V2) {
         return Ok(());
@@ -80,7 +77,7 @@ fn check_version(table: &Table) -> Result<()> {
     .with_hint("this version reads format versions 1 and 2"))
 }
 
-fn nothing(table: &Table, snapshot: &SnapshotRef) -> SnapshotChanges {
+pub(super) fn nothing(table: &Table, snapshot: &SnapshotRef) -> SnapshotChanges {
     SnapshotChanges {
         table: table.clone(),
         snapshot: snapshot.clone(),
@@ -91,6 +88,9 @@ fn nothing(table: &Table, snapshot: &SnapshotRef) -> SnapshotChanges {
         manifests: Vec::new(),
         units: Vec::new(),
         deletes: Deletes::default(),
+        base: Base::Parent,
+        equality_ids: None,
+        tally: Tally::default(),
     }
 }
 
@@ -113,13 +113,15 @@ async fn plan(
     if is_logically_empty(snapshot) {
         return Ok(nothing(table, snapshot));
     }
-    let diff = ManifestDiff::load(table, snapshot).await?;
+    let diff = ManifestDiff::load(table, Base::Parent, snapshot).await?;
     let is_mixed =
         diff.may_remove(Data) || diff.may_remove(DeleteContent) || diff.may_add(DeleteContent);
     let (added_manifests, spec_ids) = added_manifests(&diff);
     if is_mixed {
         let deletes = deletes(table, &diff).await?;
-        let units = units(snapshot, &diff, &deletes, grouping).await?;
+        let units = units(table.metadata(), &diff, &deletes, grouping).await?;
+        let tally = units.tally;
+        let units = units.finish(Base::Parent, snapshot);
         let class = if units.is_empty() { ChangeClass::Nothing } else { ChangeClass::Mixed };
         let manifests = diff.manifests;
         return Ok(SnapshotChanges {
@@ -128,6 +130,7 @@ async fn plan(
             manifests,
             units,
             deletes,
+            tally,
             ..nothing(table, snapshot)
         });
     }
@@ -172,9 +175,9 @@ fn delete_file(entry: &ManifestEntry) -> DeleteFile {
     DeleteFile { file: entry.file.clone(), sequence_number: entry.sequence_number }
 }
 
-/// The deletes of the snapshot, and from them those of the parent, which may be gone itself:
+/// The deletes of the snapshot, and from them those of its base, which may be gone itself:
 /// without those that came, with those that went.
-async fn deletes(table: &Table, diff: &ManifestDiff) -> Result<Deletes> {
+pub(super) async fn deletes(table: &Table, diff: &ManifestDiff) -> Result<Deletes> {
     let moved = diff.moved(ManifestContentType::Deletes).await?;
     let (mut added, mut removed, mut after) = (Vec::new(), Vec::new(), Vec::new());
     let own = diff.manifests.iter().take(diff.own).enumerate();
@@ -202,107 +205,4 @@ async fn deletes(table: &Table, diff: &ManifestDiff) -> Result<Deletes> {
         added: index(added)?,
         removed: index(removed)?,
     })
-}
-
-/// Change units in the making.
-struct Units {
-    grouping: Grouping,
-    by_partition: HashMap<Option<PartitionKey>, (Vec<FileRef>, u64)>,
-}
-
-impl Units {
-    fn add(&mut self, manifest: usize, entry: usize, role: Role, file: &DataFile) {
-        let partition = match self.grouping {
-            Grouping::Partition => Some(file.partition_key()),
-            Grouping::Snapshot => None,
-        };
-        let (files, bytes) = self.by_partition.entry(partition).or_default();
-        files.push(FileRef { manifest: manifest as u32, entry: entry as u32, role });
-        *bytes += match role {
-            Role::Touched => TOUCH_BYTES.min(file.file_size_in_bytes),
-            Role::Added | Role::Removed => file.file_size_in_bytes,
-        };
-    }
-
-    /// In a fixed order: by spec, then by the hash of the partition. No names are involved, so
-    /// that an evolved schema keeps the order.
-    fn finish(self, snapshot: &SnapshotRef) -> Vec<ChangeUnit> {
-        let mut units: Vec<_> = self
-            .by_partition
-            .into_iter()
-            .map(|(partition, (mut files, bytes))| {
-                files.sort_unstable();
-                let place = partition.as_ref().map(|key| (key.spec_id, key.stable_hash()));
-                let digest = digest(snapshot, place.unwrap_or_default().1, &files);
-                (place, ChangeUnit { partition, files, bytes, digest })
-            })
-            .collect();
-        units.sort_by_key(|(place, _)| *place);
-        units.into_iter().map(|(_, unit)| unit).collect()
-    }
-}
-
-fn digest(snapshot: &SnapshotRef, partition: u64, files: &[FileRef]) -> u64 {
-    let mut hasher = StableHasher::default();
-    hasher.number(snapshot.snapshot_id() as u64).number(partition);
-    for file in files {
-        hasher
-            .number(u64::from(file.manifest))
-            .number(u64::from(file.entry) << 2 | file.role as u64);
-    }
-    hasher.finish()
-}
-
-async fn units(
-    snapshot: &SnapshotRef,
-    diff: &ManifestDiff,
-    deletes: &Deletes,
-    grouping: Grouping,
-) -> Result<Vec<ChangeUnit>> {
-    let mut units = Units { grouping, by_partition: HashMap::new() };
-    let mut moved = diff.moved(ManifestContentType::Data).await?.into_iter().peekable();
-    let touches = !deletes.added.is_empty() || !deletes.removed.is_empty();
-    let changed: Vec<bool> = changed_manifests(diff, moved.len());
-    let data = |m: &ManifestFile| m.content == ManifestContentType::Data;
-    let wanted = diff.manifests.iter().enumerate().zip(changed);
-    let wanted =
-        wanted.filter(|((at, m), changed)| data(m) && (*changed || touches && *at < diff.own));
-    let mut read = diff.read(wanted.map(|(numbered, _)| numbered).collect());
-    while let Some((manifest, entries)) = read.try_next().await? {
-        for (at, entry) in entries.iter().enumerate() {
-            let is_moved = moved.peek().is_some_and(|m| (m.manifest, m.entry) == (manifest, at));
-            if is_moved {
-                let role = match moved.next() {
-                    Some(found) if found.added => Role::Added,
-                    _ => Role::Removed,
-                };
-                units.add(manifest, at, role, &entry.file);
-            } else if touches && manifest < diff.own && entry.is_live() && touched(deletes, entry)?
-            {
-                units.add(manifest, at, Role::Touched, &entry.file);
-            }
-        }
-    }
-    Ok(units.finish(snapshot))
-}
-
-/// Manifests that may list files that came or went: the new ones, and the parent's own.
-fn changed_manifests(diff: &ManifestDiff, moved: usize) -> Vec<bool> {
-    let own = diff.is_new.iter().map(|is_new| *is_new && moved > 0);
-    let gone = diff.manifests.iter().skip(diff.own).map(|_| moved > 0);
-    own.chain(gone).collect()
-}
-
-/// Whether a delete that came or went may speak of a row of this file (CHG-4).
-fn touched(deletes: &Deletes, entry: &ManifestEntry) -> Result<bool> {
-    if entry.file.content != DataContentType::Data {
-        return Ok(false);
-    }
-    let reaches = |index: &DeleteFileIndex| -> Result<bool> {
-        if index.is_empty() {
-            return Ok(false);
-        }
-        Ok(!index.for_data_file(&entry.file, entry.sequence_number)?.is_empty())
-    };
-    Ok(reaches(&deletes.added)? || reaches(&deletes.removed)?)
 }
