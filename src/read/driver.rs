@@ -1,11 +1,10 @@
 //! Runs the tasks of a scan on all cores, within its budgets.
 //!
 //! One driver task takes tasks from the planner, loads their deletes, cuts large files into
-//! pieces of whole row groups and starts a tokio task a piece. Pieces wait for a place
+//! [pieces](super::pieces) and starts a tokio task a piece. Pieces wait for a place
 //! (parallelism) and for memory (their row groups); batches wait for memory until the consumer
 //! takes them. Nothing here waits for something started later, so nothing can lock up.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -15,15 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::oversized;
+use super::pieces::{self, Part};
 use super::task::{Prepared, TaskReader, in_task};
 use crate::error::{Error, Result};
 use crate::file::footer;
 use crate::scan::FileScanTask;
 
-/// Files below this are read in one piece.
-const SPLIT_FILES_OVER: u64 = 8 * 1024 * 1024;
-/// Pieces have at least this many compressed bytes, for a piece costs a task and a request.
-const PIECE_BYTES: i64 = 8 * 1024 * 1024;
 /// Batches of one piece that wait when the scan is ordered.
 const ORDERED_AHEAD: usize = 2;
 /// Tasks whose oversized deletes are applied in one go.
@@ -162,12 +158,10 @@ struct Pieces {
     tasks: usize,
 }
 
-/// Some row groups of a task.
+/// A part of a task.
 struct Piece {
     task: Arc<Prepared>,
-    row_groups: Option<Range<usize>>,
-    /// KiB that its largest row group takes while it is decoded.
-    kib: u32,
+    part: Part,
 }
 
 impl Pieces {
@@ -186,7 +180,7 @@ impl Pieces {
             let Some(sender) = output.sender(number).await else { return Ok(()) };
             let broken = |e| Error::internal("a semaphore was closed").with_source(e);
             let place = self.places.clone().acquire_owned().await.map_err(broken)?;
-            let kib = piece.kib.clamp(1, self.reader.decoding_kib);
+            let kib = piece.part.kib.clamp(1, self.reader.decoding_kib);
             let memory =
                 self.reader.decoding.clone().acquire_many_owned(kib).await.map_err(broken)?;
             let waiting = match output {
@@ -205,31 +199,18 @@ impl Pieces {
     }
 
     async fn pieces_of(&self, task: Prepared) -> Result<Vec<Piece>> {
-        let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         let file = task.task.file.clone();
-        if file.file_size_in_bytes <= SPLIT_FILES_OVER {
-            let kib = kib(file.file_size_in_bytes);
-            return Ok(vec![Piece { task: Arc::new(task), row_groups: None, kib }]);
+        if file.file_size_in_bytes <= pieces::SPLIT_FILES_OVER {
+            let part = Part::whole(file.file_size_in_bytes);
+            return Ok(vec![Piece { task: Arc::new(task), part }]);
         }
         let storage = self.reader.context.table.storage();
         let size = Some(file.file_size_in_bytes);
         let footer = footer(storage, &file.file_path, size).await;
         let footer = footer.map_err(|e| in_task(e, &task.task))?;
         let task = Arc::new(task);
-        let mut pieces = Vec::new();
-        let (mut start, mut bytes, mut largest) = (0, 0i64, 0u64);
-        let groups = footer.row_groups();
-        for (at, group) in groups.iter().enumerate() {
-            let size = group.compressed_size();
-            bytes = bytes.saturating_add(size);
-            largest = largest.max(u64::try_from(size).unwrap_or(0));
-            if bytes >= PIECE_BYTES || at + 1 == groups.len() {
-                let (task, kib) = (task.clone(), kib(largest));
-                pieces.push(Piece { task, row_groups: Some(start..at + 1), kib });
-                (start, bytes, largest) = (at + 1, 0, 0);
-            }
-        }
-        Ok(pieces)
+        let parts = pieces::cut(&footer, self.reader.parallelism).into_iter();
+        Ok(parts.map(|part| Piece { task: task.clone(), part }).collect())
     }
 
     /// Notices pieces that panicked while others run.
@@ -280,7 +261,7 @@ async fn decode(
     waiting: Option<Arc<TaskReader>>,
 ) -> Result<()> {
     let task = &piece.task;
-    let mut open = reader.open(task, piece.row_groups.clone()).await?;
+    let mut open = reader.open(task, &piece.part).await?;
     while let Some(batch) = open.batches.try_next().await? {
         let Some(rows) = task.merge(batch, open.positions.as_deref())? else { continue };
         let memory = match &waiting {

@@ -13,6 +13,7 @@ mod key_filter;
 mod lookup;
 mod memory;
 mod oversized;
+mod pieces;
 mod probe;
 mod task;
 

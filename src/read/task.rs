@@ -1,7 +1,6 @@
 //! Reads one task, or some row groups of it: decode, probe, filter, cut.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::Array;
@@ -13,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::columns::ReadColumns;
 use super::partition_constant;
+use super::pieces::Part;
 use super::probe::dead_rows;
 use crate::deletes::{
     DeleteFileIndex, DeleteLoader, EqualityDeletes, KeyColumns, identity_constants,
@@ -139,12 +139,8 @@ impl TaskReader {
         Ok(columns)
     }
 
-    /// Opens the rows of a task, or of some of its row groups, not yet checked.
-    pub(super) async fn open(
-        &self,
-        prepared: &Prepared,
-        row_groups: Option<Range<usize>>,
-    ) -> Result<OpenTask> {
+    /// Opens the rows of a part of a task, not yet checked.
+    pub(super) async fn open(&self, prepared: &Prepared, part: &Part) -> Result<OpenTask> {
         let task = &prepared.task;
         let file = &task.file;
         let mut positions =
@@ -158,13 +154,18 @@ impl TaskReader {
         request.constants = self.constants(task)?;
         request.name_mapping = self.context.name_mapping.clone();
         request.filter = task.residual.as_deref().cloned();
-        request.row_groups = row_groups;
+        request.row_groups = part.row_groups.clone();
+        request.rows = part.rows.clone();
         request.batch_size = self.batch_size;
         if !prepared.columns.keeps_dead_rows() {
             request.deleted = positions.clone();
         }
         if task.deletes.is_empty() && task.residual.is_none() {
-            request.rows = self.limit.map(|rows| 0..rows);
+            let wanted = self.limit.map(|rows| 0..rows);
+            request.rows = match (request.rows, wanted) {
+                (Some(part), Some(all)) => Some(part.start.min(all.end)..part.end.min(all.end)),
+                (part, wanted) => part.or(wanted),
+            };
         }
         let read = file::read(self.context.table.storage(), request);
         let batches = read.await.map_err(|e| in_task(e, task))?;

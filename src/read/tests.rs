@@ -231,3 +231,31 @@ async fn one_task_can_be_read_by_itself() {
         scan.task_batches(tasks[1].clone()).await.unwrap().try_collect().await.unwrap();
     assert_eq!(id_values(&batches), (100..200).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_large_row_group_is_decoded_on_several_cores_and_keeps_its_order() {
+    let table = kit::table(fields());
+    let spread = |n: i64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15u64 as i64);
+    let ids: Vec<i64> = (0..2_600_000).map(spread).collect();
+    let file =
+        kit::file_in_groups(&table, "large", &id_batch(ids.iter().copied()), 2_600_000).await;
+    let footer = crate::file::footer(table.storage(), &file.file_path, None).await.unwrap();
+    assert_eq!(footer.num_row_groups(), 1);
+    let parts = super::pieces::cut(&footer, 3);
+    let rows: Vec<_> = parts.iter().map(|part| part.rows.clone().unwrap()).collect();
+    assert_eq!(rows, [0..1_300_000, 1_300_000..2_600_000]);
+
+    let dead: Vec<i64> = (0..2_600_000).step_by(400_001).collect();
+    let table = kit::append(&table, vec![file.clone()]).await;
+    let table = kit::delete(&table, vec![kit::positions_of(&table, "p", &file, &dead).await]).await;
+    let alive: Vec<i64> =
+        ids.iter().enumerate().filter(|(n, _)| n % 400_001 != 0).map(|(_, id)| *id).collect();
+    let scan = table.scan().select(["id", "_pos"]).parallelism(3).ordered(true);
+    let batches = kit::batches(&scan).await.unwrap();
+    assert!(id_values(&batches) == alive, "rows are lost, doubled or out of order");
+    let places =
+        batches.iter().flat_map(|b| b.column(1).as_primitive::<Int64Type>().values().to_vec());
+    assert!(places.eq((0..2_600_000i64).filter(|n| n % 400_001 != 0)));
+    let first = kit::batches(&scan.clone().limit(1_500_000)).await.unwrap();
+    assert!(id_values(&first) == alive[..1_500_000]);
+}
