@@ -1,6 +1,7 @@
 //! `compact`: small files and files with many deletes become a few good ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -56,9 +57,15 @@ pub(super) struct Compact {
     /// Leave files in the partition spec that they have
     #[arg(long)]
     keep_specs: bool,
-    /// Input of one commit at most: what a kill can cost
+    /// Input of one group, and of one commit, at most: what a kill can cost
     #[arg(long, value_name = "SIZE", default_value = "10GiB")]
     max_group_size: ByteSize,
+    /// Commit finished groups in about so many commits
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    max_commits: usize,
+    /// Commit what is finished at least this often, such as 30s
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
+    commit_interval: Duration,
     /// Groups that are rewritten at the same time [default: one a core]
     #[arg(long, value_name = "N")]
     max_concurrent: Option<usize>,
@@ -71,8 +78,8 @@ pub(super) struct Compact {
 }
 
 impl Compact {
-    /// Compacts group by group. Ctrl-C stops between two batches: committed groups stay, what is
-    /// half written is removed.
+    /// Compacts group by group. Ctrl-C stops between two batches: finished groups are committed, what
+    /// is half written is removed.
     pub(super) async fn run(self, session: &Session) -> Outcome {
         let table = session.table(&self.table).await?;
         let watcher = Arc::new(Watcher::new(session));
@@ -101,6 +108,8 @@ impl Compact {
             rewrite_all: self.all,
             keep_specs: self.keep_specs,
             max_group_bytes: self.max_group_size.as_u64(),
+            max_commits: self.max_commits,
+            commit_interval: self.commit_interval,
             max_concurrent_groups: self.max_concurrent.unwrap_or(defaults.max_concurrent_groups),
             memory_budget_bytes: self.memory.as_u64(),
             ..defaults

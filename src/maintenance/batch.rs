@@ -38,12 +38,20 @@ impl<T> Batch<T> {
         std::mem::take(&mut self.items)
     }
 
-    /// The result of `work`, or `None` if the batch should be committed before it is there.
-    pub(super) async fn or_due<O>(&self, work: impl Future<Output = O>) -> Option<O> {
-        match self.deadline {
-            None => Some(work.await),
-            Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
-        }
+    /// When the batch should be committed at the latest; never while it is empty.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+/// The result of `work`, or `None` if a batch should be committed before it is there.
+pub(super) async fn or_due<O>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = O>,
+) -> Option<O> {
+    match deadline {
+        None => Some(work.await),
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.ok(),
     }
 }
 
@@ -59,10 +67,10 @@ mod tests {
         assert_eq!(batch.take(), ["a", "b"]);
 
         let slow = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
-        assert!(batch.or_due(slow(1000)).await.is_some(), "nothing waits");
+        assert!(or_due(batch.deadline(), slow(1000)).await.is_some(), "nothing waits");
         assert!(!batch.push("c", 1));
-        assert!(batch.or_due(slow(59)).await.is_some());
-        assert!(batch.or_due(slow(2)).await.is_none());
+        assert!(or_due(batch.deadline(), slow(59)).await.is_some());
+        assert!(or_due(batch.deadline(), slow(2)).await.is_none());
         assert!(batch.push("d", 1), "too late to wait for more");
         assert_eq!(batch.take(), ["c", "d"]);
     }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! *Plan*: candidates by size and deletes, in groups of one spec and partition. *Run*: each group is
-//! read merge-on-read and written in order, or sorted, and committed by itself, so that finished
-//! groups survive whatever happens to the others. *Commit*: the new rows keep the age of the snapshot
+//! read merge-on-read and written in order, or sorted. *Commit*: a few finished groups at once, which
+//! survive whatever happens to the others. The new rows keep the age of the snapshot
 //! that was read, so equality deletes committed meanwhile still kill them; position deletes
 //! committed meanwhile are translated to the new files. What cannot be carried over plans one
 //! group again. Rules: `format-spec/maintenance.md`.

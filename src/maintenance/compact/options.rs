@@ -1,6 +1,7 @@
 //! Values that shape a compaction.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::spec::{MAIN_BRANCH, NullOrder, Predicate, Schema, SortDirection, SortField, Transform};
@@ -36,6 +37,11 @@ pub struct CompactOptions {
     pub keep_specs: bool,
     /// Bytes of input that one group has at most; 10 GiB: what a kill can cost.
     pub max_group_bytes: u64,
+    /// Finished groups are committed in about so many commits, as many at once as that takes; 10.
+    /// Fewer groups are committed one by one, and so are those of `max_group_bytes` of input.
+    pub max_commits: usize,
+    /// What is finished is committed at least this often; a minute: what a kill can cost.
+    pub commit_interval: Duration,
     /// Groups that are rewritten at the same time; one a core.
     pub max_concurrent_groups: usize,
     /// Bytes that the whole compaction may hold; 512 MiB: half to read, half to write and sort.
@@ -62,6 +68,8 @@ impl Default for CompactOptions {
             rewrite_all: false,
             keep_specs: false,
             max_group_bytes: 10 * 1024 * MIB,
+            max_commits: 10,
+            commit_interval: Duration::from_secs(60),
             max_concurrent_groups: std::thread::available_parallelism().map_or(2, |n| n.get()),
             memory_budget_bytes: 512 * MIB,
             spill_directory: None,
@@ -101,6 +109,7 @@ impl CompactOptions {
             ("delete_files", self.delete_files == Some(0)),
             ("max_concurrent_groups", self.max_concurrent_groups == 0),
             ("max_group_bytes", self.max_group_bytes == 0),
+            ("max_commits", self.max_commits == 0),
         ];
         match zero.iter().find(|(_, is_zero)| *is_zero) {
             None => Ok(()),

@@ -17,7 +17,7 @@ pub struct CompactReport {
     pub removed_delete_files: u64,
     /// Rows that others deleted by position meanwhile, translated to the new files.
     pub carried_deletes: u64,
-    /// The snapshots that were committed, one a group.
+    /// The snapshots that were committed, each with a few groups.
     pub snapshots: Vec<SnapshotId>,
 }
 

@@ -1,20 +1,25 @@
-//! Carries a plan out: several groups at once, each committed by itself.
+//! Carries a plan out: several groups at once, committed in batches of finished ones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::commit::{self, Landed};
+use super::commit::{self, Finished, Landed};
 use super::outputs::Shape;
 use super::plan::plan_again;
 use super::rewrite::{Base, Rewriting, rewrite};
 use super::sizes::Sizes;
 use super::{Compact, CompactGroup, CompactOptions, CompactPlan, CompactReport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::maintenance::{Failed, Progress, Report, Stopwatch, Totals, Unit};
+use crate::maintenance::batch::{Batch, or_due};
+use crate::maintenance::{Failed, Progress, Report, Stopwatch, Unit};
+use crate::spec::SnapshotId;
 use crate::table::Table;
 use crate::write::writable;
+
+/// The weight of a batch that is full.
+const FULL: u64 = 1 << 32;
 
 /// Runs `plan`; see [`Compact::run_plan`].
 #[tracing::instrument(name = "maintenance.compact", skip_all, err(level = "debug"),
@@ -35,7 +40,9 @@ pub(super) async fn run(compact: Compact, plan: CompactPlan) -> Result<CompactRe
     progress.begin("compacting", Unit::Bytes, Some(plan.input().bytes));
     let worker = Arc::new(Worker::new(compact)?);
     let base = Base::new(&worker.table, &plan.branch, planned_at, worker.read_bytes)?;
-    let first = worker.clone().run_groups(&base, plan.groups, &mut report).await;
+    let mut run = Run::new(worker, &base, plan.groups, report);
+    run.all().await;
+    let Run { mut report, first, .. } = run;
     report.report.stopped = progress.should_stop();
     report.report.duration_ms = watch.elapsed_ms();
     match first {
@@ -52,17 +59,6 @@ struct Worker {
     progress: Arc<dyn Progress>,
     read_bytes: u64,
     group_bytes: u64,
-    /// Groups commit one after the other: racing each other would only cost attempts.
-    commits: Mutex<()>,
-}
-
-/// What became of a group: what was committed for it, how often others were in the way, and the
-/// error that ended it.
-#[derive(Default)]
-struct Outcome {
-    landed: Vec<(Totals, Totals, Landed)>,
-    conflicts: u64,
-    failed: Option<Error>,
 }
 
 impl Worker {
@@ -88,137 +84,211 @@ impl Worker {
             spill_directory: options.spill_directory.clone().unwrap_or_else(std::env::temp_dir),
             progress: progress.clone(),
         };
-        let commits = Mutex::new(());
-        Ok(Self { table, options, rewriting, progress, read_bytes, group_bytes, commits })
+        Ok(Self { table, options, rewriting, progress, read_bytes, group_bytes })
     }
 
-    /// Runs groups, a few at a time; returns the first failure. Failed groups do not hold up the
-    /// others (MNT-4).
-    async fn run_groups(
-        self: Arc<Self>,
-        base: &Base,
-        groups: Vec<CompactGroup>,
-        report: &mut CompactReport,
-    ) -> Option<Error> {
-        let mut waiting = groups.into_iter();
-        let mut running = JoinSet::new();
-        let mut first = None;
-        loop {
-            while running.len() < self.options.max_concurrent_groups.max(1)
-                && !self.progress.should_stop()
-            {
-                let Some(group) = waiting.next() else { break };
-                let (worker, base) = (self.clone(), base.clone());
-                running.spawn(async move {
-                    let partition = group.partition.clone();
-                    (partition, worker.run_group(base, group).await)
-                });
-            }
-            let (partition, outcome) = match running.join_next().await {
-                None => return first,
-                Some(Ok(done)) => done,
-                Some(Err(error)) => {
-                    let failed = Some(Error::internal("a group broke off").with_source(error));
-                    ("unknown".to_string(), Outcome { failed, ..Outcome::default() })
-                }
-            };
-            if let Some(error) = add(report, partition, outcome) {
-                first = first.or(Some(error));
-            }
-        }
+    /// `None` if it was asked to stop. After an error no file stays.
+    async fn rewrite(&self, task: Task) -> Result<Option<Finished>> {
+        let Task { base, group, replans } = task;
+        let rewritten = rewrite(&base, &group, &self.rewriting).await?;
+        Ok(rewritten.map(|(written, map)| Finished { base, group, written, map, replans }))
     }
 
-    /// Rewrites and commits a group. If others are in the way, what is left of it is planned
-    /// again on the new head (MNT-5).
-    async fn run_group(&self, base: Base, group: CompactGroup) -> Outcome {
-        let mut outcome = Outcome::default();
-        // Each group stays with the version that it was planned on.
-        let mut left = vec![(base, group)];
-        let mut replans = 0;
-        while let Some((base, group)) = left.pop() {
-            let error = match self.try_group(&base, &group).await {
-                Ok(None) => return outcome,
-                Ok(Some((after, landed))) => {
-                    outcome.conflicts += landed.conflicts;
-                    outcome.landed.push((group.input, after, landed));
-                    continue;
-                }
-                Err(error) => error,
-            };
-            let again = error.kind() == ErrorKind::ValidationFailed
-                && replans < self.options.replans
-                && !self.progress.should_stop();
-            if !again {
-                outcome.failed = Some(error);
-                return outcome;
-            }
-            tracing::warn!(partition = group.partition, %error, "planning a group again");
-            replans += 1;
-            outcome.conflicts += 1;
-            match self.again(&group).await {
-                Ok(fresh) => left.extend(fresh),
-                Err(error) => {
-                    outcome.failed = Some(error);
-                    return outcome;
-                }
-            }
-        }
-        outcome
-    }
-
-    async fn again(&self, group: &CompactGroup) -> Result<Vec<(Base, CompactGroup)>> {
+    /// What is left of a group, on the table as it is now.
+    async fn again(&self, group: &CompactGroup, replans: u32) -> Result<Vec<Task>> {
         let table = self.table.refresh().await?;
         let (snapshot, groups) = plan_again(&table, &self.options, group).await?;
         let Some(planned_at) = snapshot else { return Ok(Vec::new()) };
         let base = Base::new(&table, &self.options.branch, planned_at, self.group_bytes)?;
-        Ok(groups.into_iter().map(|group| (base.clone(), group)).collect())
-    }
-
-    /// `None` if it was asked to stop. After an error no file stays, unless nobody knows what
-    /// became of the commit (MNT-6).
-    async fn try_group(
-        &self,
-        base: &Base,
-        group: &CompactGroup,
-    ) -> Result<Option<(Totals, Landed)>> {
-        let rewritten = rewrite(base, group, &self.rewriting).await?;
-        let Some((written, map)) = rewritten else { return Ok(None) };
-        let turn = self.commits.lock().await;
-        if self.progress.should_stop() {
-            written.discard(&base.table).await;
-            return Ok(None);
-        }
-        let after: Totals = written.files.iter().collect();
-        written.keep();
-        let branch = &self.options.branch;
-        let map = map.as_ref();
-        let landed = commit::commit(base, branch, group, &written, map, self.group_bytes).await;
-        drop(turn);
-        match landed {
-            Ok(landed) => Ok(Some((after, landed))),
-            Err(error) => {
-                if error.kind() != ErrorKind::CommitStateUnknown {
-                    written.discard(&base.table).await;
-                }
-                Err(error)
-            }
-        }
+        let task = |group| Task { base: base.clone(), group, replans: replans + 1 };
+        Ok(groups.into_iter().map(task).collect())
     }
 }
 
-/// Adds what became of a group to the report; returns its error.
-fn add(report: &mut CompactReport, partition: String, outcome: Outcome) -> Option<Error> {
-    report.report.conflicts += outcome.conflicts;
-    for (before, after, landed) in outcome.landed {
-        report.report.groups += 1;
-        report.report.before += before;
-        report.report.after += after;
-        report.removed_delete_files += landed.removed_delete_files;
-        report.carried_deletes += landed.carried_deletes;
-        report.snapshots.push(landed.committed.snapshot_id);
+/// A group to rewrite, with the version that it was planned on.
+struct Task {
+    base: Base,
+    group: CompactGroup,
+    replans: u32,
+}
+
+/// One run: what waits, what is finished, and what came of the rest.
+struct Run {
+    worker: Arc<Worker>,
+    waiting: Vec<Task>,
+    planned_at: SnapshotId,
+    /// Finished groups of the first plan, by kind.
+    batches: BTreeMap<(bool, bool), Batch<Finished>>,
+    groups_per_commit: u64,
+    report: CompactReport,
+    first: Option<Error>,
+}
+
+impl Run {
+    fn new(
+        worker: Arc<Worker>,
+        base: &Base,
+        groups: Vec<CompactGroup>,
+        report: CompactReport,
+    ) -> Self {
+        let commits = worker.options.max_commits.max(1);
+        let groups_per_commit = groups.len().div_ceil(commits).max(1) as u64;
+        let task = |group| Task { base: base.clone(), group, replans: 0 };
+        // The last one is taken first.
+        let waiting = groups.into_iter().rev().map(task).collect();
+        let (batches, planned_at) = (BTreeMap::new(), base.planned_at);
+        Self { worker, waiting, planned_at, batches, groups_per_commit, report, first: None }
     }
-    let error = outcome.failed?;
-    let what = if partition.is_empty() { report.report.table.clone() } else { partition };
-    report.report.failed.push(Failed::new(what, &error));
-    Some(error)
+
+    /// Rewrites groups, a few at a time, and commits those that are finished. Failed groups do not
+    /// hold up the others (MNT-4).
+    async fn all(&mut self) {
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < self.worker.options.max_concurrent_groups.max(1)
+                && !self.worker.progress.should_stop()
+            {
+                let Some(task) = self.waiting.pop() else { break };
+                let (worker, partition) = (self.worker.clone(), task.group.partition.clone());
+                running.spawn(async move { (partition, worker.rewrite(task).await) });
+            }
+            let deadline = self.batches.values().filter_map(Batch::deadline).min();
+            match or_due(deadline, running.join_next()).await {
+                Some(Some(Ok((_, Ok(Some(done)))))) => self.finished(done).await,
+                Some(Some(Ok((_, Ok(None))))) => {}
+                Some(Some(Ok((partition, Err(error))))) => self.fail(&partition, error),
+                Some(Some(Err(error))) => {
+                    self.fail("unknown", Error::internal("a group broke off").with_source(error));
+                }
+                // Late, or nothing is left to wait for.
+                late => {
+                    self.commit_all().await;
+                    let done = self.waiting.is_empty() || self.worker.progress.should_stop();
+                    if late.is_some() && done {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, partition: &str, error: Error) {
+        self.note(partition, &error);
+        self.first.get_or_insert(error);
+    }
+
+    fn note(&mut self, partition: &str, error: &Error) {
+        let what = if partition.is_empty() { &self.report.report.table } else { partition };
+        self.report.report.failed.push(Failed::new(what, error));
+    }
+
+    /// Keeps a group for the next commit. One that was planned again is committed at once: its
+    /// rows have another age than those of the others.
+    async fn finished(&mut self, done: Finished) {
+        if done.base.planned_at != self.planned_at {
+            return self.commit(vec![done]).await;
+        }
+        let options = &self.worker.options;
+        let by_count = FULL.div_ceil(self.groups_per_commit);
+        let by_size = u128::from(done.group.input.bytes) * u128::from(FULL)
+            / u128::from(options.max_group_bytes.max(1));
+        let weight = by_count.max(u64::try_from(by_size).unwrap_or(FULL));
+        let kind = done.kind();
+        let new = || Batch::new(FULL, options.commit_interval);
+        let batch = self.batches.entry(kind).or_insert_with(new);
+        if batch.push(done, weight) {
+            let full = batch.take();
+            self.commit(full).await;
+        }
+    }
+
+    async fn commit_all(&mut self) {
+        for (_, mut batch) in std::mem::take(&mut self.batches) {
+            self.commit(batch.take()).await;
+        }
+    }
+
+    /// Commits groups of one kind and version. If others are in the way, the groups that they left
+    /// alone still land, and only the rest is planned again (MNT-5).
+    async fn commit(&mut self, batch: Vec<Finished>) {
+        let mut parts = vec![batch];
+        while let Some(mut part) = parts.pop() {
+            let Some(base) = part.first().map(|done| done.base.clone()) else { continue };
+            part.iter().for_each(|done| done.written.keep());
+            let (branch, bytes) = (&self.worker.options.branch, self.worker.group_bytes);
+            let error = match commit::commit(&base, branch, &part, bytes).await {
+                Ok(landed) => {
+                    self.landed(&part, landed);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if error.kind() != ErrorKind::ValidationFailed {
+                self.lost(part, error).await;
+            } else if part.len() == 1 {
+                self.again(part, error).await;
+            } else {
+                match commit::still_valid(&base, branch, &part).await {
+                    // Something else is in the way of some of them: find out of which.
+                    Ok(valid) if valid.len() == part.len() => {
+                        parts.push(part.split_off(part.len() / 2));
+                        parts.push(part);
+                    }
+                    Ok(valid) => {
+                        let numbered = part.into_iter().enumerate();
+                        let (good, gone): (Vec<_>, Vec<_>) =
+                            numbered.partition(|(at, _)| valid.contains(at));
+                        parts.push(good.into_iter().map(|(_, done)| done).collect());
+                        self.again(gone.into_iter().map(|(_, done)| done).collect(), error).await;
+                    }
+                    Err(error) => self.lost(part, error).await,
+                }
+            }
+        }
+    }
+
+    fn landed(&mut self, batch: &[Finished], landed: Landed) {
+        self.report.report.conflicts += landed.conflicts;
+        self.report.report.groups += batch.len() as u64;
+        for done in batch {
+            self.report.report.before += done.group.input;
+            self.report.report.after += done.written.files.iter().collect();
+        }
+        self.report.removed_delete_files += landed.removed_delete_files;
+        self.report.carried_deletes += landed.carried_deletes;
+        self.report.snapshots.push(landed.committed.snapshot_id);
+    }
+
+    /// After an error no file stays, unless nobody knows what became of the commit (MNT-6).
+    async fn lost(&mut self, batch: Vec<Finished>, error: Error) {
+        for Finished { base, group, written, .. } in batch {
+            if error.kind() != ErrorKind::CommitStateUnknown {
+                written.discard(&base.table).await;
+            }
+            self.note(&group.partition, &error);
+        }
+        self.first.get_or_insert(error);
+    }
+
+    /// Plans groups again on the new head.
+    async fn again(&mut self, batch: Vec<Finished>, error: Error) {
+        let mut ends = false;
+        for Finished { base, group, written, replans, .. } in batch {
+            written.discard(&base.table).await;
+            if replans >= self.worker.options.replans || self.worker.progress.should_stop() {
+                self.note(&group.partition, &error);
+                ends = true;
+                continue;
+            }
+            tracing::warn!(partition = group.partition, %error, "planning a group again");
+            self.report.report.conflicts += 1;
+            match self.worker.again(&group, replans).await {
+                Ok(fresh) => self.waiting.extend(fresh),
+                Err(error) => self.fail(&group.partition, error),
+            }
+        }
+        if ends {
+            self.first.get_or_insert(error);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use super::{RewriteDeletes, RewriteDeletesPlan, RewriteDeletesReport};
 use crate::deletes::DeleteLoader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::WriterOptions;
-use crate::maintenance::batch::Batch;
+use crate::maintenance::batch::{Batch, or_due};
 use crate::maintenance::partitions::branch_scan;
 use crate::maintenance::{Failed, Report, Stopwatch, Totals, Unit};
 use crate::spec::SnapshotId;
@@ -197,7 +197,7 @@ impl Run {
                     (paths, done)
                 });
             }
-            match batch.or_due(running.join_next()).await {
+            match or_due(batch.deadline(), running.join_next()).await {
                 None => self.commit_batch(base, batch.take(), stale).await,
                 Some(None) => break,
                 Some(Some(Ok((_, Ok(merged))))) => {

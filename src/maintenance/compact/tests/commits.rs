@@ -1,6 +1,7 @@
 //! What a compaction leaves behind when nobody is in the way.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::maintenance::CompactOptions;
@@ -73,6 +74,42 @@ async fn groups_are_of_one_partition_and_commit_one_by_one() {
     assert_eq!(ids(&table).await, (0..6).collect::<Vec<_>>());
     assert_eq!((report.report.groups, report.snapshots.len()), (2, 2));
     assert_eq!(data_files(&table).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_thousand_small_partitions_take_a_few_commits() {
+    let (_, mut table) = partitioned().await;
+    for n in 0..50i64 {
+        table = append(&table, &[n], (n % 25) as i32).await;
+    }
+    let options = CompactOptions { max_commits: 4, ..options() };
+    let (table, report) = compact(&table, options).await;
+    assert_eq!(ids(&table).await, (0..50).collect::<Vec<_>>());
+    assert_eq!((report.report.groups, report.snapshots.len()), (25, 4));
+    assert_eq!((data_files(&table).await.len(), orphans(&table).await), (25, 0));
+}
+
+#[tokio::test]
+async fn finished_groups_with_the_bytes_of_a_large_one_are_committed() {
+    let (_, mut table) = partitioned().await;
+    for n in 0..12i64 {
+        table = append(&table, &[n], (n % 6) as i32).await;
+    }
+    let bytes = data_files(&table).await.iter().map(|f| f.file_size_in_bytes).max().unwrap();
+    let options = CompactOptions { max_commits: 1, max_group_bytes: 3 * bytes, ..options() };
+    let (_, report) = compact(&table, options).await;
+    assert_eq!((report.report.groups, report.snapshots.len()), (6, 3), "two files a group");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_finished_is_committed_after_a_while() {
+    let (_, mut table) = partitioned().await;
+    for n in 0..6i64 {
+        table = append(&table, &[n], (n % 3) as i32).await;
+    }
+    let options = CompactOptions { max_commits: 1, commit_interval: Duration::ZERO, ..options() };
+    let (_, report) = compact(&table, options).await;
+    assert_eq!((report.report.groups, report.snapshots.len()), (3, 3));
 }
 
 #[tokio::test]

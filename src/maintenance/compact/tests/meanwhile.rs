@@ -130,6 +130,60 @@ async fn a_removed_input_plans_only_its_group_again() {
     assert_eq!(orphans(&table).await, 0);
 }
 
+/// Six partitions of two files, compacted in one commit; sorted by id from the largest or in order.
+fn in_one_commit(sorted: bool) -> CompactOptions {
+    let by_id = SortColumn { name: "id".into(), descending: true };
+    let sort = sorted.then(|| SortBy::Columns(vec![by_id]));
+    CompactOptions { max_commits: 1, sort, ..options() }
+}
+
+#[tokio::test]
+async fn of_a_batch_only_the_group_in_conflict_is_planned_again() {
+    for sorted in [false, true] {
+        let (_, mut table) = partitioned().await;
+        for n in 0..24i64 {
+            table = append(&table, &[n, n + 100], (n % 6) as i32).await;
+        }
+        let compact = table.compact(in_one_commit(sorted));
+        let plan = compact.plan().await.unwrap();
+        delete_where(&table, "id IN (2, 102)").await; // all of a file of day 2
+        delete_where(&table, "id = 3").await; // a row of day 3
+
+        let report = compact.run_plan(plan).await.unwrap();
+
+        let expected = (0..24).chain(100..124).filter(|id| ![2, 3, 102].contains(id));
+        assert_eq!(ids(&table).await, expected.collect::<Vec<_>>());
+        assert_eq!(report.report.groups, 6);
+        // In order, the deleted row is carried over; sorted rows have to be read again.
+        let (carried, most) = if sorted { (0, 5) } else { (1, 2) };
+        assert_eq!(report.carried_deletes, carried);
+        assert!(report.snapshots.len() <= most, "{report}: {:?}", report.snapshots);
+        assert_eq!((data_files(&table).await.len(), orphans(&table).await), (6, 0));
+    }
+}
+
+#[tokio::test]
+async fn groups_that_move_to_another_spec_are_not_mixed_with_those_that_stay() {
+    // Rows of an old spec enter a partition in which others are compacted as well: a delete of that
+    // partition must not reach the rows that enter it.
+    let (_, mut table) = table().await;
+    table = append(&table, &[1, 2], 1).await;
+    table = append(&table, &[3, 4], 1).await;
+    let mut table = by_day(&table).await;
+    for ids in [[5, 6], [7, 8]] {
+        table = append(&table, &ids, 1).await;
+    }
+    let compact = table.compact(in_one_commit(true));
+    let plan = compact.plan().await.unwrap();
+    assert_eq!(plan.groups.len(), 2);
+    delete_keys(&table, &[2, 6], 1).await;
+
+    let report = compact.run_plan(plan).await.unwrap();
+
+    assert_eq!(ids(&table).await, [1, 2, 3, 4, 5, 7, 8]);
+    assert_eq!((report.report.groups, report.report.conflicts), (2, 1));
+}
+
 #[tokio::test]
 async fn the_second_of_two_compactions_finds_its_inputs_gone_and_does_nothing() {
     let table = three_files().await;
