@@ -255,7 +255,7 @@ async fn a_stopped_rewrite_leaves_no_file_behind_and_keeps_what_is_finished() {
         let table = deleted_often().await;
         let stop = StopAfter::questions(questions);
         let report = rewrite(&table).progress(stop).run().await.unwrap();
-        assert_eq!(report.report.groups, u64::from(report.report.after.files));
+        assert_eq!(report.report.groups, report.report.after.files);
         assert_eq!((ids(&table).await, orphans(&table).await), (vec![1, 4, 5, 6, 9], 0));
     }
 }

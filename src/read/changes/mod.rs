@@ -88,8 +88,11 @@ pub struct ChangeReader {
     tasks: Arc<TaskReader>,
     resolver: Arc<Resolver>,
     /// The resolver of one net difference: what it learns holds between its two sides only.
-    net: Mutex<Option<((Base, SnapshotId), Arc<Resolver>)>>,
+    net: Mutex<Option<NetResolver>>,
 }
+
+/// The two sides of a net difference, and what resolves it.
+type NetResolver = ((Base, SnapshotId), Arc<Resolver>);
 
 impl ChangeReader {
     /// A reader that gives rows in the table's schema of this moment.
