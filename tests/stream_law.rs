@@ -12,7 +12,8 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use meltwater::read::{ChangeKind, ChangeReadOptions, ChangeReader, Emit};
 use meltwater::scan::Grouping;
-use meltwater::stream::{Order, Start, StreamEvent, Until};
+use meltwater::spec::SchemaRef;
+use meltwater::stream::{OnSchemaChange, Order, Start, StreamEvent, Until};
 use meltwater::table::{Table, Token};
 use meltwater::{Error, ErrorKind, Result};
 use proptest::prelude::*;
@@ -234,6 +235,82 @@ fn a_stream_that_stops_and_goes_on_anywhere_tells_each_change_once() {
                 return Err(differ("following", &projected(&pair.rows, schema), &replica.rows()));
             }
             replay(&pair, &by_snapshot(&pair, &changes))
+        })
+    });
+}
+
+/// A sink that is told of schema changes: its rows are those of the last one.
+#[derive(Default)]
+struct Schemed {
+    replica: Replica,
+    schema: Option<SchemaRef>,
+    token: Option<Token>,
+}
+
+impl Schemed {
+    async fn follow(&mut self, table: &Table, lanes: usize, batches: usize) -> Result<()> {
+        let start = self.token.clone().map_or(Start::Earliest, Start::At);
+        let stream = table.stream().start(start).until(Until::CaughtUp).lanes(lanes);
+        let mut changes = stream.on_schema_change(OnSchemaChange::Announce).open().await?;
+        let mut left = batches;
+        while let Some(event) = changes.try_next().await? {
+            match event {
+                StreamEvent::Watermark(_) => {}
+                StreamEvent::Schema(change) => {
+                    let of = table.snapshot(change.commit.snapshot_id)?;
+                    assert_eq!(&change.schema, table.schema_of(&of), "that of the snapshot");
+                    self.replica = self.replica.in_schema(&change.schema);
+                    self.schema = Some(change.schema);
+                }
+                StreamEvent::Batch(batch) => {
+                    let of = table.snapshot(batch.commit.snapshot_id)?;
+                    let schema = self.schema.get_or_insert_with(|| table.schema_of(&of).clone());
+                    let names = schema.as_struct().fields().iter().map(|f| f.name.clone());
+                    let columns = batch.records.schema();
+                    let found: Vec<_> = columns.fields().iter().map(|f| f.name().clone()).collect();
+                    assert_eq!(found, names.collect::<Vec<_>>(), "the columns that were announced");
+                    self.replica.apply(&changes_in(schema, &batch))?;
+                    self.token = Some(batch.end());
+                    if left == 0 {
+                        return Ok(());
+                    }
+                    left -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn announced_schemas_and_the_changes_between_them_lead_to_the_table() {
+    let name = "announced_schemas_and_the_changes_between_them_lead_to_the_table";
+    cases(name, 40, any_lives(), |(seed, lives)| {
+        block_on(async {
+            let (mut pair, mut sink) = (Pair::new(seed).await?, Schemed::default());
+            for life in &lives {
+                pair.go_on(&life.ops).await?;
+                match sink.follow(&pair.table, life.lanes, life.rows / 8).await {
+                    Err(e) if e.kind() == ErrorKind::HistoryRewritten => sink = Schemed::default(),
+                    other => other?,
+                }
+            }
+            let rest = sink.follow(&pair.table, 3, usize::MAX).await;
+            if rest.as_ref().is_err_and(|e| e.kind() == ErrorKind::HistoryRewritten) {
+                sink = Schemed::default();
+                sink.follow(&pair.table, 3, usize::MAX).await?;
+            } else {
+                rest?;
+            }
+            // What changed behind the last snapshot nobody was told yet.
+            let schema = pair.table.schema();
+            let known = sink.schema.as_ref().unwrap_or(schema);
+            let expected = projected(&projected(&pair.rows, known), schema);
+            let found = sink.replica.projected(schema);
+            match expected == found {
+                true => Ok(()),
+                false => Err(differ("following announced schemas", &expected, &found)),
+            }
         })
     });
 }

@@ -57,13 +57,7 @@ pub(super) fn row_sink<W: Write + Send + 'static>(
     let text = UuidsAsText::new(&schema, &columns);
     Ok(match format {
         RowFormat::Table => Box::new(TableSink { out, text, grid: None }),
-        RowFormat::Jsonl => {
-            let writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
-            Box::new(JsonSink {
-                writer: writer.build::<_, arrow_json::writer::LineDelimited>(out),
-                text,
-            })
-        }
+        RowFormat::Jsonl => Box::new(JsonSink::new(out, &schema, &columns)),
         RowFormat::Csv => {
             if let Some(nested) = columns.fields().iter().find(|f| f.data_type().is_nested()) {
                 let message = format!("CSV cannot hold the nested column `{}`", nested.name());
@@ -195,9 +189,29 @@ impl<W: Write + Send> RowSink for TableSink<W> {
     }
 }
 
-struct JsonSink<W: Write> {
+/// One JSON object a line.
+pub(super) struct JsonSink<W: Write> {
     writer: arrow_json::Writer<W, arrow_json::writer::LineDelimited>,
     text: UuidsAsText,
+}
+
+impl<W: Write + Send> JsonSink<W> {
+    pub(super) fn new(out: W, schema: &SchemaRef, columns: &ArrowSchemaRef) -> Self {
+        let writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
+        let writer = writer.build::<_, arrow_json::writer::LineDelimited>(out);
+        Self { writer, text: UuidsAsText::new(schema, columns) }
+    }
+
+    /// Prints a line of its own; batches behind it have other columns.
+    pub(super) fn turn(
+        &mut self,
+        line: &serde_json::Value,
+        schema: &SchemaRef,
+        columns: &ArrowSchemaRef,
+    ) -> Outcome {
+        self.text = UuidsAsText::new(schema, columns);
+        Ok(writeln!(self.writer.get_mut(), "{line}")?)
+    }
 }
 
 impl<W: Write + Send> RowSink for JsonSink<W> {

@@ -24,6 +24,7 @@ mod order;
 mod parse;
 mod partition;
 mod project;
+mod rename;
 mod show;
 mod stats;
 mod time;
@@ -34,6 +35,7 @@ pub use filter::Filter;
 pub(crate) use order::compare;
 pub use parse::parse;
 pub use partition::PartitionFilter;
+pub use rename::{names, renamed};
 pub use show::describe;
 pub use stats::{ColumnStats, FileStats, might_match, must_match};
 

@@ -22,7 +22,7 @@ pub struct ScanContext {
     pub table: Table,
     /// The snapshot to read; `None` for a table without commits.
     pub snapshot: Option<SnapshotRef>,
-    /// The table's schema at that point of history; the filter is bound to it.
+    /// The table's schema at that point of history, or the one asked for; the filter is bound to it.
     pub schema: SchemaRef,
     /// The columns of the result, metadata columns included.
     pub output: SchemaRef,
@@ -50,8 +50,9 @@ impl ScanContext {
             .with_hint("this version reads format versions 1 and 2"));
         }
         let snapshot = table.snapshot_at(&scan.at)?;
-        let schema = match &snapshot {
-            Some(snapshot) if is_history(&scan.at, &table)? => table.schema_of(snapshot).clone(),
+        let schema = match (&scan.schema, &snapshot) {
+            (Some(schema), _) => schema.clone(),
+            (None, Some(at)) if is_history(&scan.at, &table)? => table.schema_of(at).clone(),
             _ => table.schema().clone(),
         };
         let partition_struct = partition_struct(metadata)?;

@@ -12,7 +12,7 @@ mod projection;
 mod task;
 
 use crate::error::Result;
-use crate::spec::Predicate;
+use crate::spec::{Predicate, SchemaRef};
 use crate::table::{At, Table};
 
 pub use changes::{
@@ -44,6 +44,7 @@ pub struct TableScan {
     pub(crate) select: Option<Vec<String>>,
     pub(crate) filter: Option<Predicate>,
     pub(crate) at: At,
+    pub(crate) schema: Option<SchemaRef>,
     pub(crate) case_sensitive: bool,
     pub(crate) limit: Option<u64>,
     pub(crate) batch_size: usize,
@@ -60,6 +61,7 @@ impl Table {
             select: None,
             filter: None,
             at: At::Current,
+            schema: None,
             case_sensitive: true,
             limit: None,
             batch_size: 0,
@@ -91,6 +93,13 @@ impl TableScan {
     /// was written with, a branch in the current one.
     pub fn at(mut self, at: At) -> Self {
         self.at = at;
+        self
+    }
+
+    /// Gives rows in this schema, one that the table has or had, whatever the snapshot's is; names
+    /// in projection and filter are those of this schema.
+    pub fn in_schema(mut self, schema: SchemaRef) -> Self {
+        self.schema = Some(schema);
         self
     }
 

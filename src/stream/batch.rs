@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 
+use super::columns::SchemaChange;
 use super::split::{Rows, Split};
 use super::timeline::CommitInfo;
 use crate::error::{Error, Result};
@@ -20,6 +21,10 @@ pub enum StreamEvent {
     /// Every commit before this time, in milliseconds since the epoch, was delivered. Never goes
     /// back (STR-4).
     Watermark(i64),
+    /// From here on rows have other columns: everything before that commit was delivered. Only
+    /// with [`super::OnSchemaChange::Announce`]. It moves no position: who goes on from a token
+    /// before the rows behind it gets it again (STR-14).
+    Schema(SchemaChange),
 }
 
 /// Changes of one commit to one partition, in order.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::columns::OnSchemaChange;
 use super::groups::Order;
+use super::named::key_fields;
 use super::queue::QueueMarks;
 use super::start::{Start, Until};
 use crate::error::{Error, Result};
@@ -37,6 +39,7 @@ pub(super) struct StreamOptions {
     pub key: Option<Vec<String>>,
     pub dropped: Vec<ChangeKind>,
     pub skip_deletes: bool,
+    pub on_schema_change: OnSchemaChange,
     pub order: Order,
     pub lanes: usize,
     pub max_drift: Option<Duration>,
@@ -62,6 +65,7 @@ impl Table {
     ///             changes.commit(batch.end()).await?;
     ///         }
     ///         StreamEvent::Watermark(time) => println!("complete up to {time}"),
+    ///         StreamEvent::Schema(change) => println!("now with {}", change.arrow_schema),
     ///     }
     /// }
     /// # Ok(()) }
@@ -81,6 +85,7 @@ impl Table {
                 key: None,
                 dropped: Vec::new(),
                 skip_deletes: false,
+                on_schema_change: OnSchemaChange::default(),
                 order: Order::default(),
                 lanes: 1,
                 max_drift: None,
@@ -157,6 +162,17 @@ impl StreamBuilder {
     /// of refusing them (default: it refuses).
     pub fn skip_deletes(mut self, skip: bool) -> Self {
         self.options.skip_deletes = skip;
+        self
+    }
+
+    /// What happens when the table's schema changes under the stream (default: rows keep the
+    /// schema that the table has when it opens). May change between two runs.
+    ///
+    /// Columns that options name are followed by their field ids: a renamed column comes under
+    /// its new name, one that was dropped is left out, one that comes later comes with the
+    /// announcement. A key or filter whose column is dropped ends the stream before that.
+    pub fn on_schema_change(mut self, way: OnSchemaChange) -> Self {
+        self.options.on_schema_change = way;
         self
     }
 
@@ -248,14 +264,10 @@ impl StreamBuilder {
 impl StreamOptions {
     /// The field ids of the key, ascending.
     pub fn key_ids(&self, table: &Table) -> Result<BTreeSet<i32>> {
-        let schema = table.schema();
-        let Some(names) = &self.key else { return Ok(schema.identifier_field_ids().collect()) };
-        let id = |name: &String| {
-            schema.field_id_by_name(name).ok_or_else(|| {
-                Error::invalid("the table has no such key column").with_context("column", name)
-            })
-        };
-        names.iter().map(id).collect()
+        Ok(match &self.key {
+            None => table.schema().identifier_field_ids().collect(),
+            Some(names) => key_fields(table, names)?.into_iter().map(|(_, id)| id).collect(),
+        })
     }
 
     /// A hash of what the stream promises and of what its ordinals depend on (TOK-2).

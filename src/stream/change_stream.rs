@@ -38,7 +38,7 @@ impl ChangeStream {
         Self { consumer, commits, description, schema }
     }
 
-    /// The columns of every batch.
+    /// The columns of the batches, until a schema change is announced.
     pub fn arrow_schema(&self) -> &ArrowSchemaRef {
         &self.schema
     }
@@ -127,7 +127,11 @@ impl Stream for ChangeStream {
     type Item = Result<StreamEvent>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.consumer.poll_next(context)
+        let next = self.consumer.poll_next(context);
+        if let Poll::Ready(Some(Ok(StreamEvent::Schema(change)))) = &next {
+            self.schema = change.arrow_schema.clone();
+        }
+        next
     }
 }
 
@@ -153,7 +157,7 @@ impl Lane {
         self.consumer.lanes().first().copied().unwrap_or(0)
     }
 
-    /// The columns of every batch.
+    /// The columns of the batches, until a schema change is announced.
     pub fn arrow_schema(&self) -> &ArrowSchemaRef {
         &self.schema
     }
@@ -195,6 +199,10 @@ impl Stream for Lane {
     type Item = Result<StreamEvent>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.consumer.poll_next(context)
+        let next = self.consumer.poll_next(context);
+        if let Poll::Ready(Some(Ok(StreamEvent::Schema(change)))) = &next {
+            self.schema = change.arrow_schema.clone();
+        }
+        next
     }
 }

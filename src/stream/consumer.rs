@@ -12,6 +12,7 @@ use super::hub::Hub;
 use super::split::Out;
 use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::SnapshotId;
 use crate::table::Token;
 
 /// The planner and the lanes of a stream; they stop when this is dropped.
@@ -37,12 +38,22 @@ pub(super) struct Consumer {
     /// The lane that is asked first.
     turn: usize,
     watermark: Option<i64>,
+    /// The snapshot whose schema was announced last.
+    announced: Option<SnapshotId>,
 }
 
 impl Consumer {
     pub fn new(hub: Arc<Hub>, tasks: Arc<Tasks>, lanes: usize) -> Self {
         let (lanes, all_lanes) = ((0..lanes).collect(), lanes);
-        Self { hub, tasks: Some(tasks), lanes, all_lanes, turn: 0, watermark: None }
+        Self {
+            hub,
+            tasks: Some(tasks),
+            lanes,
+            all_lanes,
+            turn: 0,
+            watermark: None,
+            announced: None,
+        }
     }
 
     /// One consumer a lane.
@@ -54,6 +65,7 @@ impl Consumer {
             all_lanes: self.all_lanes,
             turn: 0,
             watermark: None,
+            announced: None,
         };
         self.lanes.iter().map(|lane| one(*lane)).collect()
     }
@@ -122,6 +134,13 @@ impl Consumer {
                     return Some(Ok(StreamEvent::Batch(batch)));
                 }
                 Out::Finished(_) => {}
+                Out::Schema(change) => {
+                    // Each lane has it in front of its rows: who takes from many tells it once.
+                    let id = Some(change.commit.snapshot_id);
+                    if std::mem::replace(&mut self.announced, id) != id {
+                        return Some(Ok(StreamEvent::Schema(change)));
+                    }
+                }
                 Out::Boundary(_) => {
                     let watermark = state.watermark(&self.lanes);
                     if watermark > self.watermark {
@@ -144,7 +163,7 @@ impl Consumer {
     /// `Unavailable` it goes on when it is asked again (STR-10).
     fn end(&mut self, state: &mut State) -> Option<Option<Error>> {
         let end = if state.is_done(&self.lanes) {
-            None
+            state.refused.as_ref().map(again)
         } else if let Some((lane, error)) = &state.failed
             && state.is_taken(&self.lanes)
         {

@@ -10,6 +10,7 @@ use super::lane_state::LaneState;
 use super::split::{Out, Split};
 use super::state::State;
 use crate::error::{Error, ErrorKind};
+use crate::read::ChangeReader;
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -68,6 +69,11 @@ impl Hub {
         let split = self.state().take_ahead(lane)?;
         self.ring_planner();
         Some(split)
+    }
+
+    /// What reads a lane's splits now; `None` for a lane that is not there.
+    pub fn reader(&self, lane: usize) -> Option<Arc<ChangeReader>> {
+        self.state().lanes.get(lane).map(|lane| lane.reader.clone())
     }
 
     /// How much a lane may read ahead.

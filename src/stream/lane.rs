@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
-use futures::TryStreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 
 use super::ahead::{Allowance, ReadAhead};
 use super::guard::TaskGuard;
@@ -15,12 +15,11 @@ use super::planner::expired_meanwhile;
 use super::retry::Patience;
 use super::split::{Out, Rows, Split, Work};
 use crate::error::{ErrorKind, Result};
-use crate::read::{ChangeKind, ChangeReader, ChangeRows};
+use crate::read::{ChangeKind, ChangeRows};
 
 pub(super) struct LaneTask {
     hub: Arc<Hub>,
     lane: usize,
-    reader: Arc<ChangeReader>,
     /// Kinds of changes that nobody wants to see.
     dropped: Vec<ChangeKind>,
     patience: Patience,
@@ -38,15 +37,9 @@ enum Read {
 }
 
 impl LaneTask {
-    pub fn new(
-        hub: Arc<Hub>,
-        lane: usize,
-        reader: Arc<ChangeReader>,
-        dropped: Vec<ChangeKind>,
-        patience: Patience,
-    ) -> Self {
+    pub fn new(hub: Arc<Hub>, lane: usize, dropped: Vec<ChangeKind>, patience: Patience) -> Self {
         let allowance = hub.allowance(lane);
-        Self { hub, lane, reader, dropped, patience, allowance, ahead: VecDeque::new() }
+        Self { hub, lane, dropped, patience, allowance, ahead: VecDeque::new() }
     }
 
     /// Runs until a split fails for good, or until the lane's owner is gone.
@@ -125,9 +118,10 @@ impl LaneTask {
     }
 
     fn open(&self, split: &Split, from: u64) -> BoxStream<'static, Result<ChangeRows>> {
+        let Some(reader) = self.hub.reader(self.lane) else { return stream::empty().boxed() };
         match &split.work {
-            Work::File(task) => self.reader.read_file(task.clone(), from),
-            Work::Unit(changes, unit) => self.reader.read_unit(changes.clone(), *unit, from),
+            Work::File(task) => reader.read_file(task.clone(), from),
+            Work::Unit(changes, unit) => reader.read_unit(changes.clone(), *unit, from),
         }
     }
 

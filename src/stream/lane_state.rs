@@ -9,6 +9,7 @@ use super::queue::{LaneQueue, QueueMarks};
 use super::split::{Out, Queued, Split};
 use super::timeline::Step;
 use crate::error::Error;
+use crate::read::ChangeReader;
 
 /// Things of any size that may wait for a consumer.
 const MOST_OUT: usize = 1024;
@@ -17,7 +18,9 @@ const MOST_TAKEN: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct LaneState {
+    number: usize,
     pub queue: LaneQueue,
+    pub reader: Arc<ChangeReader>,
     /// What the lane's reader holds, oldest first: the split whose rows it hands on, and behind
     /// it what it reads ahead.
     taken: VecDeque<Queued>,
@@ -41,9 +44,11 @@ pub(super) struct LaneState {
 
 impl LaneState {
     /// Half of the budget is for rows that wait for the consumer, half for rows read ahead.
-    pub fn new(marks: QueueMarks, budget: u64) -> Self {
+    pub fn new(number: usize, reader: Arc<ChangeReader>, marks: QueueMarks, budget: u64) -> Self {
         Self {
+            number,
             queue: LaneQueue::new(marks),
+            reader,
             taken: VecDeque::new(),
             unfinished: VecDeque::new(),
             out: VecDeque::new(),
@@ -97,15 +102,32 @@ impl LaneState {
         }
     }
 
+    /// Passes a turn at the front of the queue; false if there is none.
+    pub fn pass_turn(&mut self) -> bool {
+        if !matches!(self.queue.front(), Some(Queued::Turn(_))) {
+            return false;
+        }
+        let Some(Queued::Turn(turn)) = self.queue.pop() else { return false };
+        if let Some(reader) = turn.readers.get(self.number) {
+            self.reader = reader.clone();
+        }
+        if let Some(change) = &turn.announced {
+            self.deliver(Out::Schema(change.clone()));
+        }
+        true
+    }
+
     pub fn is_reading(&self) -> bool {
         !self.taken.is_empty()
     }
 
-    /// The split that is next, if the lane is free to read it.
-    pub fn next_split(&self) -> Option<&Arc<Split>> {
-        match self.queue.front() {
-            Some(Queued::Split(split)) if !self.is_reading() && !self.halted => Some(split),
-            _ => None,
+    /// The step that is next, if the lane is free to go on to it: a split or a turn waits.
+    pub fn next_step(&self) -> Option<&Arc<Step>> {
+        match self.queue.front()? {
+            _ if self.is_reading() || self.halted => None,
+            Queued::Split(split) => Some(&split.step),
+            Queued::Turn(turn) => Some(&turn.step),
+            Queued::Boundary(_) => None,
         }
     }
 
@@ -126,7 +148,7 @@ impl LaneState {
         while let Some(queued) = self.queue.pop() {
             let split = match &queued {
                 Queued::Split(split) => Some(split.clone()),
-                Queued::Boundary(_) => None,
+                Queued::Boundary(_) | Queued::Turn(_) => None,
             };
             self.taken.push_back(queued);
             if split.is_some() {
@@ -190,7 +212,7 @@ impl LaneState {
             }
             Out::Boundary(step) => self.finish(step),
             Out::Failure(_) => self.halted = false,
-            Out::Rows(_) => {}
+            Out::Rows(_) | Out::Schema(_) => {}
         }
         Some(out)
     }

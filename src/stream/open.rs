@@ -1,12 +1,11 @@
 //! Opening a stream: options to a position, a timeline, and running tasks.
 
-use std::sync::Arc;
-
 use tokio::task::JoinSet;
 
 use super::assigner::Assigner;
 use super::builder::{StreamBuilder, StreamOptions};
 use super::change_stream::ChangeStream;
+use super::columns::Columns;
 use super::commits::Commits;
 use super::consumer::{Consumer, Tasks};
 use super::describe::Description;
@@ -20,7 +19,6 @@ use super::start::{Start, Until};
 use super::state::State;
 use super::timeline::Timeline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::read::{ChangeReadOptions, ChangeReader};
 use crate::spec::SnapshotId;
 use crate::table::{PositionHold, Table, Token};
 
@@ -36,7 +34,7 @@ impl StreamBuilder {
         self.check()?;
         let Self { table, positions, options } = self;
         let table = table.refresh().await?;
-        let readers = readers(&table, &options)?;
+        Columns::check(&table, &options)?;
         let start = || start_token(&table, &options);
         let hold = match (&options.name, &positions) {
             (Some(name), Some(store)) => Some(store.hold(&table, name, start).await?),
@@ -47,10 +45,11 @@ impl StreamBuilder {
             None => start()?,
         };
         let (timeline, resumes) = resume(&table, &options.branch, &token)?;
+        let (columns, readers) = Columns::new(&table, &options, &timeline, &resumes)?;
         let until = until(&options, &table, &timeline, &resumes)?;
         let description = Description::new(&table, &options, token.clone());
         tracing::debug!(%description, "opened a stream");
-        let lanes = State::lanes_with(options.lanes, options.marks, options.memory_budget / 4);
+        let lanes = State::lanes_with(readers, options.marks, options.memory_budget / 4);
         let assigner = Assigner::new(options.max_drift);
         let plan = PlanOptions {
             emit: options.emit,
@@ -61,13 +60,13 @@ impl StreamBuilder {
         };
         let located = (timeline, resumes);
         let state = State::new(table, located, token.clone(), lanes, assigner, until);
-        Ok(run(state, readers, plan, &options, hold, description, token))
+        Ok(run(state, columns, plan, &options, hold, description, token))
     }
 }
 
 fn run(
     state: State,
-    readers: Vec<Arc<ChangeReader>>,
+    columns: Columns,
     plan: PlanOptions,
     options: &StreamOptions,
     hold: Option<PositionHold>,
@@ -77,34 +76,15 @@ fn run(
     let hub = Hub::new(state);
     let mut tasks = JoinSet::new();
     let patience = || Patience::new(options.patience);
-    tasks.spawn(Planner::new(hub.clone(), plan, patience()).run());
-    let schema = readers.first().map(|r| r.arrow_schema().clone()).unwrap_or_else(|| {
-        // There is at least one lane.
-        Arc::new(arrow::datatypes::Schema::empty())
-    });
-    for (lane, reader) in readers.into_iter().enumerate() {
+    let schema = columns.arrow().clone();
+    tasks.spawn(Planner::new(hub.clone(), plan, columns, patience()).run());
+    for lane in 0..options.lanes {
         let dropped = options.dropped.clone();
-        let task = LaneTask::new(hub.clone(), lane, reader, dropped, patience());
+        let task = LaneTask::new(hub.clone(), lane, dropped, patience());
         tasks.spawn(task.run());
     }
     let consumer = Consumer::new(hub, Tasks::new(tasks), options.lanes);
     ChangeStream::new(consumer, Commits::new(token, hold), description, schema)
-}
-
-/// One reader a lane, each with its share of the memory and of the cores.
-fn readers(table: &Table, options: &StreamOptions) -> Result<Vec<Arc<ChangeReader>>> {
-    let defaults = ChangeReadOptions::default();
-    let lanes = options.lanes;
-    let read = ChangeReadOptions {
-        emit: options.emit,
-        select: options.select.clone(),
-        filter: options.filter.clone(),
-        key: options.key.clone(),
-        memory_budget: options.memory_budget / 4 * 3 / lanes as u64,
-        parallelism: (defaults.parallelism / lanes).max(1),
-        key_filters: options.key_filters.clone(),
-    };
-    (0..lanes).map(|_| ChangeReader::new(table, read.clone()).map(Arc::new)).collect()
 }
 
 fn start_token(table: &Table, options: &StreamOptions) -> Result<Token> {

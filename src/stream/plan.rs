@@ -34,6 +34,8 @@ pub(super) enum StepPlan {
     Nothing,
     /// Passed over by option.
     Skipped,
+    /// Not what the stream can give: it ends before.
+    Refused,
     /// Added files, or all live files of a whole snapshot.
     Files(Arc<SnapshotChanges>),
     /// Units of changes.
@@ -44,8 +46,7 @@ impl StepPlan {
     /// Plans a step.
     ///
     /// # Errors
-    /// `InvalidInput` if the snapshot deletes and the stream emits only appends; what reading
-    /// manifests gives.
+    /// What reading manifests gives.
     pub async fn load(table: &Table, step: &Step, options: &PlanOptions) -> Result<Self> {
         if step.commit.is_full {
             return Ok(Self::Files(table.plan_all_rows(&step.snapshot).await?));
@@ -60,15 +61,24 @@ impl StepPlan {
             ChangeClass::Inserts => Self::Files(changes),
             ChangeClass::Mixed if options.emit != Emit::Appends => Self::Units(changes),
             ChangeClass::Mixed if options.skip_deletes => Self::Skipped,
-            ChangeClass::Mixed => return Err(refuse_deletes(table, step)),
+            ChangeClass::Mixed => Self::Refused,
         })
+    }
+
+    /// # Errors
+    /// `InvalidInput` if the snapshot deletes and the stream emits only appends.
+    pub fn check(&self, table: &Table, step: &Step) -> Result<()> {
+        match self {
+            Self::Refused => Err(refuse_deletes(table, step)),
+            _ => Ok(()),
+        }
     }
 
     /// The specs of the files that the step adds.
     pub fn specs(&self) -> Option<&BTreeSet<i32>> {
         match self {
             Self::Files(changes) | Self::Units(changes) => Some(changes.spec_ids()),
-            Self::Nothing | Self::Skipped => None,
+            Self::Nothing | Self::Skipped | Self::Refused => None,
         }
     }
 
@@ -84,7 +94,7 @@ impl StepPlan {
     ) -> Result<(Vec<Split>, PlanCursor)> {
         let mut picked = Picked { wanted, options, splits: Vec::new(), bytes: 0 };
         let end = match self {
-            Self::Nothing | Self::Skipped => None,
+            Self::Nothing | Self::Skipped | Self::Refused => None,
             Self::Files(changes) => picked.files(changes, known).await?,
             Self::Units(changes) => picked.units(changes)?,
         };

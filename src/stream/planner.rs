@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::columns::Columns;
 use super::guard::TaskGuard;
 use super::hub::Hub;
 use super::plan::{KnownFiles, PlanOptions, StepPlan};
@@ -24,6 +25,7 @@ const PLANS_KEPT: usize = 8;
 pub(super) struct Planner {
     hub: Arc<Hub>,
     options: PlanOptions,
+    columns: Columns,
     plans: VecDeque<(u64, StepPlan)>,
     files: KnownFiles,
     watch: Watch,
@@ -39,10 +41,10 @@ enum Turn {
 }
 
 impl Planner {
-    pub fn new(hub: Arc<Hub>, options: PlanOptions, patience: Patience) -> Self {
+    pub fn new(hub: Arc<Hub>, options: PlanOptions, columns: Columns, patience: Patience) -> Self {
         let watch = hub.state().table.watch();
         let (plans, files) = (VecDeque::new(), KnownFiles::default());
-        Self { hub, options, plans, files, watch, patience }
+        Self { hub, options, columns, plans, files, watch, patience }
     }
 
     /// Runs until everything that was asked for is planned, or until something fails for good.
@@ -108,7 +110,8 @@ impl Planner {
     async fn plan(&mut self, wanted: &Plannable, table: &Table) -> Result<()> {
         let planned = self.splits(wanted, table).await;
         let (splits, cursor) = match planned {
-            Ok(planned) => planned,
+            Ok(Some(planned)) => planned,
+            Ok(None) => return Ok(()),
             Err(error) => return Err(expired_meanwhile(table, &wanted.step, error).await),
         };
         self.hub.state().planned(wanted, splits, cursor);
@@ -116,17 +119,21 @@ impl Planner {
         Ok(())
     }
 
+    /// The next splits of a step; `None` if the stream ends before it.
     async fn splits(
         &mut self,
         wanted: &Plannable,
         table: &Table,
-    ) -> Result<(Vec<Split>, PlanCursor)> {
+    ) -> Result<Option<(Vec<Split>, PlanCursor)>> {
         let number = wanted.step.number;
         let plan = match self.plans.iter().find(|(known, _)| *known == number) {
             Some((_, plan)) => plan.clone(),
             None => {
                 let plan = StepPlan::load(table, &wanted.step, &self.options).await?;
-                self.hub.state().inspect(&wanted.step, &plan);
+                if let Err(why) = self.inspect(wanted, table, &plan) {
+                    self.hub.state().refuse(&wanted.step, why);
+                    return Ok(None);
+                }
                 self.plans.push_back((number, plan.clone()));
                 if self.plans.len() > PLANS_KEPT {
                     self.plans.pop_front();
@@ -134,7 +141,19 @@ impl Planner {
                 plan
             }
         };
-        plan.splits(wanted, &self.options, &mut self.files).await
+        plan.splits(wanted, &self.options, &mut self.files).await.map(Some)
+    }
+
+    /// Looks at a step for all lanes, when the first one comes to it.
+    fn inspect(&mut self, wanted: &Plannable, table: &Table, plan: &StepPlan) -> Result<()> {
+        let step = &wanted.step;
+        if !self.hub.state().is_new(step) {
+            return Ok(());
+        }
+        plan.check(table, step)?;
+        let turn = self.columns.turn(table, step)?;
+        self.hub.state().inspect(step, plan, turn);
+        Ok(())
     }
 }
 

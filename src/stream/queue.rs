@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::columns::Turn;
 use super::split::{Queued, Split};
 use super::timeline::Step;
 
@@ -97,6 +98,11 @@ impl LaneQueue {
         }
     }
 
+    /// Comes before the splits of its step.
+    pub fn push_turn(&mut self, turn: Arc<Turn>) {
+        self.waiting.push_back(Queued::Turn(turn));
+    }
+
     /// Puts back what was not read, where it was (STR-2).
     pub fn put_back(&mut self, queued: Queued) {
         if let Queued::Split(split) = &queued {
@@ -110,12 +116,12 @@ impl LaneQueue {
         self.waiting.front()
     }
 
-    /// The first split, behind at most one boundary: adjacent ones are one.
+    /// The first split, with nothing but boundaries before it.
     pub fn first_split(&self) -> Option<&Arc<Split>> {
-        self.waiting.iter().take(2).find_map(|queued| match queued {
+        match self.waiting.iter().find(|queued| !matches!(queued, Queued::Boundary(_)))? {
             Queued::Split(split) => Some(split),
-            Queued::Boundary(_) => None,
-        })
+            Queued::Boundary(_) | Queued::Turn(_) => None,
+        }
     }
 
     /// Lets go of everything that waits.

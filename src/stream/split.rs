@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 
+use super::columns::{SchemaChange, Turn};
 use super::timeline::Step;
 use crate::error::Error;
 use crate::read::ChangeKind;
@@ -61,6 +62,8 @@ pub(super) enum Queued {
     Split(Arc<Split>),
     /// This step, and every one before it, holds nothing more for the lane.
     Boundary(Arc<Step>),
+    /// What comes now has other readers.
+    Turn(Arc<Turn>),
 }
 
 impl Queued {
@@ -68,7 +71,7 @@ impl Queued {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Split(split) => split.bytes,
-            Self::Boundary(_) => 0,
+            Self::Boundary(_) | Self::Turn(_) => 0,
         }
     }
 }
@@ -80,6 +83,7 @@ pub(super) enum Out {
     /// The split was read to its end.
     Finished(Arc<Split>),
     Boundary(Arc<Step>),
+    Schema(SchemaChange),
     Failure(Error),
 }
 

@@ -3,10 +3,11 @@
 //! Plain and synchronous: the planner, the lanes and the consumers change it under one lock
 //! ([`super::hub`]), and every decision is made here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::assigner::{Assigner, Standing};
+use super::columns::Turn;
 use super::groups::lane_of;
 use super::lane_state::LaneState;
 use super::plan::StepPlan;
@@ -15,6 +16,7 @@ use super::resume::Resume;
 use super::split::{Out, Queued, Split};
 use super::timeline::{Step, Timeline};
 use crate::error::Error;
+use crate::read::ChangeReader;
 use crate::table::{Place, Table, Token};
 
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub(super) struct State {
     /// Steps that were looked at by the lane that is furthest ahead.
     inspected: u64,
     pub skipped_snapshots: u64,
+    /// Turns that some lane may still have to pass, by step.
+    turns: BTreeMap<u64, Arc<Turn>>,
+    /// Why the stream ends before `until`, which is the step that is to blame.
+    pub refused: Option<Error>,
 }
 
 /// What a lane's planner gets to do.
@@ -73,12 +79,19 @@ impl State {
             specs: None,
             inspected: 0,
             skipped_snapshots: 0,
+            turns: BTreeMap::new(),
+            refused: None,
         }
     }
 
-    pub fn lanes_with(lanes: usize, marks: QueueMarks, out_budget: u64) -> Vec<LaneState> {
-        let each = out_budget / lanes.max(1) as u64;
-        (0..lanes).map(|_| LaneState::new(marks, each)).collect()
+    pub fn lanes_with(
+        readers: Vec<Arc<ChangeReader>>,
+        marks: QueueMarks,
+        out_budget: u64,
+    ) -> Vec<LaneState> {
+        let each = out_budget / readers.len().max(1) as u64;
+        let lane = |(number, reader)| LaneState::new(number, reader, marks, each);
+        readers.into_iter().enumerate().map(lane).collect()
     }
 
     pub fn owns(&self, lane: usize, group: u8) -> bool {
@@ -117,13 +130,22 @@ impl State {
         self.until.is_some_and(|until| lanes.all(|l| l.queue.cursor.step >= until))
     }
 
+    /// True until the first lane has looked at a step.
+    pub fn is_new(&self, step: &Step) -> bool {
+        step.number >= self.inspected
+    }
+
+    /// Ends the stream before a step, when everything before it was delivered.
+    pub fn refuse(&mut self, step: &Step, why: Error) {
+        self.until = Some(self.until.map_or(step.number, |until| until.min(step.number)));
+        self.refused = Some(why);
+        self.wake_all();
+    }
+
     /// Notes the specs of a step's added files when the first lane looks at it: another set than
     /// before is a barrier, for keys may have moved to another group; so is the end of the full
-    /// phase (STR-6).
-    pub fn inspect(&mut self, step: &Step, plan: &StepPlan) {
-        if step.number < self.inspected {
-            return;
-        }
+    /// phase (STR-6), and a schema that is announced (STR-14).
+    pub fn inspect(&mut self, step: &Step, plan: &StepPlan, turn: Option<Turn>) {
         self.inspected = step.number + 1;
         if matches!(plan, StepPlan::Skipped) {
             self.skipped_snapshots += 1;
@@ -131,6 +153,10 @@ impl State {
         }
         let before = step.number.checked_sub(1).and_then(|n| self.timeline.get(n));
         let mut is_barrier = before.is_some_and(|before| before.commit.is_full);
+        if let Some(turn) = turn {
+            is_barrier |= turn.announced.is_some();
+            self.turns.insert(step.number, Arc::new(turn));
+        }
         if let Some(specs) = plan.specs().filter(|specs| !specs.is_empty()) {
             is_barrier |= self.specs.as_ref().is_some_and(|known| known != specs);
             self.specs = Some(specs.clone());
@@ -143,6 +169,10 @@ impl State {
     /// Takes in what was planned for a lane.
     pub fn planned(&mut self, plan: &Plannable, splits: Vec<Split>, cursor: PlanCursor) {
         let Some(lane) = self.lanes.get_mut(plan.lane) else { return };
+        let begins = plan.cursor == PlanCursor::at_step(plan.step.number);
+        if let Some(turn) = self.turns.get(&plan.step.number).filter(|_| begins) {
+            lane.queue.push_turn(turn.clone());
+        }
         splits.into_iter().for_each(|split| lane.plan(split));
         lane.queue.cursor = cursor;
         if cursor.step > plan.step.number {
@@ -161,33 +191,38 @@ impl State {
         }
     }
 
-    fn may_read(&self, split: &Split) -> bool {
+    fn may_begin(&self, step: &Step) -> bool {
         let standings = self.lanes.iter().map(|lane| self.standing(lane));
-        self.failed.is_none() && self.assigner.may_take(&split.step, standings)
+        self.failed.is_none() && self.assigner.may_take(step, standings)
     }
 
     fn may_take(&self, lane: usize) -> bool {
-        let next = self.lanes.get(lane).and_then(LaneState::next_split);
-        next.is_some_and(|split| self.may_read(split))
+        let next = self.lanes.get(lane).and_then(LaneState::next_step);
+        next.is_some_and(|step| self.may_begin(step))
     }
 
     /// The split that a lane reads next, if it may.
     pub fn take(&mut self, lane: usize) -> Option<Arc<Split>> {
-        let state = self.lanes.get_mut(lane)?;
-        if !state.is_reading() {
-            state.forward_boundaries();
+        loop {
+            let state = self.lanes.get_mut(lane)?;
+            if !state.is_reading() {
+                state.forward_boundaries();
+            }
+            if !self.may_take(lane) {
+                return None;
+            }
+            let state = self.lanes.get_mut(lane)?;
+            if !state.pass_turn() {
+                return state.take();
+            }
         }
-        if !self.may_take(lane) {
-            return None;
-        }
-        self.lanes.get_mut(lane)?.take()
     }
 
     /// The split that a lane may read before its turn: one that it could take now, and whose rows
     /// will probably fit.
     pub fn take_ahead(&mut self, lane: usize) -> Option<Arc<Split>> {
         let next = self.lanes.get(lane)?.next_ahead()?;
-        if !self.may_read(next) {
+        if !self.may_begin(&next.step) {
             return None;
         }
         self.lanes.get_mut(lane)?.take()
@@ -202,7 +237,7 @@ impl State {
                 self.delivered.set(split.group, split.place(crate::table::Cursor::ALL));
             }
             Out::Boundary(step) => self.pass(lane, step),
-            Out::Failure(_) => {}
+            Out::Schema(_) | Out::Failure(_) => {}
         }
         Some(out)
     }
@@ -218,6 +253,7 @@ impl State {
         let oldest = self.lanes.iter().map(|l| l.finished.min(l.standing())).min().unwrap_or(0);
         self.timeline.forget_before(oldest.saturating_sub(1));
         self.assigner.forget_before(oldest);
+        self.turns = self.turns.split_off(&oldest);
     }
 
     /// The time that every one of these lanes has passed (STR-4).
@@ -246,12 +282,12 @@ impl State {
 
     /// A lane that was dropped and that these lanes would wait for in vain (STR-13).
     pub fn waits_for_dropped(&self, lanes: &[usize]) -> Option<usize> {
-        let next = |lane: &LaneState| lane.is_quiet().then(|| lane.next_split().cloned()).flatten();
+        let next = |lane: &LaneState| lane.is_quiet().then(|| lane.next_step().cloned()).flatten();
         let waiting: Option<Vec<_>> = self.those(lanes).map(next).collect();
         let waiting = waiting?;
         let holds_all = |lane: &LaneState| {
             let standing = [self.standing(lane)];
-            waiting.iter().all(|s| !self.assigner.may_take(&s.step, standing.iter().copied()))
+            waiting.iter().all(|step| !self.assigner.may_take(step, standing.iter().copied()))
         };
         self.lanes.iter().position(|lane| lane.is_dropped && holds_all(lane))
     }
@@ -263,7 +299,7 @@ impl State {
             let Some(lane) = self.lanes.get(*n) else { return true };
             let goes_on = match lane.queue.front() {
                 Some(Queued::Boundary(_)) => true,
-                Some(Queued::Split(_)) => self.may_take(*n),
+                Some(Queued::Split(_) | Queued::Turn(_)) => self.may_take(*n),
                 None => false,
             };
             lane.is_quiet() && !goes_on

@@ -61,6 +61,8 @@ impl Step {
 #[derive(Debug)]
 pub(super) struct Timeline {
     branch: String,
+    /// What the first step comes after.
+    from: Option<SnapshotId>,
     steps: VecDeque<Arc<Step>>,
     /// The number of the next step.
     end: u64,
@@ -79,6 +81,7 @@ impl Timeline {
         };
         let mut timeline = Self {
             branch: branch.to_string(),
+            from,
             steps: VecDeque::new(),
             end: 0,
             last: from,
@@ -128,6 +131,14 @@ impl Timeline {
     pub fn get(&self, number: u64) -> Option<&Arc<Step>> {
         let at = number.checked_sub(self.first())?;
         self.steps.get(usize::try_from(at).ok()?)
+    }
+
+    /// The snapshot before a step, as long as no step was let go of.
+    pub fn before(&self, number: u64) -> Option<SnapshotId> {
+        match number.checked_sub(1) {
+            Some(number) => self.get(number).map(|step| step.id()),
+            None => self.from,
+        }
     }
 
     pub fn steps(&self) -> impl Iterator<Item = &Arc<Step>> {

@@ -347,6 +347,45 @@ fn a_named_follower_killed_often_loses_nothing() {
 }
 
 #[test]
+fn a_schema_change_is_a_line_among_the_rows_or_the_end() {
+    let desk = Desk::with_orders();
+    let to = ["--to", "changes.jsonl", "--on-schema-change", "announce"];
+    let to_file = || {
+        desk.ok(&[&["follow", "t.t"][..], &to, &CAUGHT_UP].concat());
+        rows(&std::fs::read_to_string(desk.path("changes.jsonl")).unwrap())
+    };
+    let before = to_file().len();
+    desk.ok(&["alter", "t.t", "schema", "--rename", "name=title", "--add", "note=string"]);
+    desk.ok_with(&["upsert", "t.t", "-"], "{\"id\":7,\"title\":\"x\",\"note\":\"y\"}\n");
+    let all = to_file();
+    let line = &all[before];
+    assert_eq!(line["_change_type"], "schema");
+    let columns = line["_columns"].as_array().unwrap();
+    assert!(columns.contains(&"title".into()) && columns.contains(&"note".into()), "{line}");
+    assert_eq!(line["_schema"]["fields"].as_array().unwrap().len(), columns.len());
+    let row = &all[before + 1];
+    assert_eq!((&row["note"], &row["title"]), (&"y".into(), &"x".into()));
+    assert_eq!(line["_commit_snapshot_id"], row["_commit_snapshot_id"]);
+    assert!(all[..before].iter().all(|row| row.get("name").is_some() && row.get("note").is_none()));
+    assert_eq!(to_file(), all, "told once");
+
+    let refuse = [&["follow", "t.t", "--on-schema-change", "refuse"], &CAUGHT_UP[..]].concat();
+    let said = desk.run(&refuse);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("schema changed") && said.err.contains("hint:"), "{}", said.err);
+    assert_eq!(rows(&said.out).len(), before, "everything before it is printed");
+    for format in ["csv", "arrow"] {
+        let flags = ["follow", "t.t", "--on-schema-change", "announce", "--format", format];
+        assert_fails(&desk.run(&flags), 2, &["jsonl"]);
+    }
+    let pinned = desk.followed(&CAUGHT_UP);
+    assert!(pinned.iter().all(|row| row.get("title").is_some() && row.get("name").is_none()));
+    let shown = [&["follow", "t.t", "--on-schema-change", "announce"], &CAUGHT_UP[..]].concat();
+    let lines = desk.ok(&[&shown[..], &["--format", "lines"]].concat());
+    assert!(lines.lines().any(|l| l.starts_with("schema ") && l.contains("note")), "{lines}");
+}
+
+#[test]
 fn what_cannot_be_followed_is_refused_with_a_reason() {
     let desk = Desk::with_orders();
     desk.ok(&["create", "t.other", "--schema", "s.json", "--key", "id"]);

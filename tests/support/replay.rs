@@ -147,6 +147,13 @@ impl Replica {
         self.rows.iter().flat_map(repeated).collect()
     }
 
+    /// Same rows under another schema: columns that it does not have are gone.
+    pub fn in_schema(&self, schema: &SchemaRef) -> Self {
+        let mut replica = Self::default();
+        self.projected(schema).iter().for_each(|row| replica.add(row));
+        replica
+    }
+
     /// Same rows without the columns that `schema` does not have.
     pub fn projected(&self, schema: &SchemaRef) -> Vec<Row> {
         projected(&self.rows(), schema)

@@ -5,6 +5,7 @@
 //! + id=4  status=open
 //! ~ id=2  status=open → paid
 //! - id=1  status=void
+//! schema 3  id, status, note
 //! ```
 
 use std::io::Write;
@@ -13,7 +14,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use indicatif::ProgressBar;
 
 use super::output::ChangeSink;
-use super::rows::Changes;
+use super::rows::{Announced, Changes};
 use crate::cli::failure::Outcome;
 use crate::cli::terminal::one_line;
 use crate::cli::time::show_ms;
@@ -108,6 +109,17 @@ impl<W: Write + Send> ChangeSink for LinesSink<W> {
         let text = self.lines(changes)?;
         let (out, status) = (&mut self.out, &self.status);
         // Flushed while the status line is away, or the two would share a line.
+        status.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
+        Ok(())
+    }
+
+    fn announce(&mut self, announced: &Announced) -> Outcome {
+        let change = &announced.change;
+        let names: Vec<String> =
+            change.arrow_schema.fields().iter().map(|f| one_line(f.name())).collect();
+        let head = format!("schema {}  {}\n", change.schema.schema_id(), names.join(", "));
+        let text = self.paint(BOLD, &head);
+        let (out, status) = (&mut self.out, &self.status);
         status.suspend(|| out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
         Ok(())
     }

@@ -11,7 +11,7 @@ mod status;
 pub(in crate::cli) mod words;
 
 use std::fs::File;
-use std::io::{BufWriter, IsTerminal};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,17 +21,19 @@ use futures::TryStreamExt;
 use tokio::time::MissedTickBehavior;
 
 use super::failure::{Failure, Outcome};
-use super::output::{RowFormat, row_sink};
+use super::output::{JsonSink, RowFormat, row_sink};
 use super::session::Session;
 use super::terminal::{OutputFormat, say};
 use crate::error::Error;
 use crate::expr;
 use crate::spec::MAIN_BRANCH;
-use crate::stream::{ChangeKind, ChangeStream, Emit, KeyFilterStore, Order, StreamEvent};
+use crate::stream::{
+    ChangeKind, ChangeStream, Emit, KeyFilterStore, OnSchemaChange, Order, StreamEvent,
+};
 use crate::table::{Table, Token};
 use lines::LinesSink;
-use output::{ChangeSink, FlatSink, Output, Written};
-use rows::Shape;
+use output::{ChangeSink, FlatSink, JsonChanges, Output, Written};
+use rows::{Item, Shape};
 use status::Status;
 
 /// The folder of key filters beside that of positions.
@@ -85,6 +87,10 @@ pub(super) struct Follow {
     /// What is in order: the changes of each partition, or those of each snapshot in one lane
     #[arg(long, value_parser = ["partition", "snapshot"], default_value = "partition")]
     order: String,
+    /// What to do when the table's schema changes: keep the columns of the start, tell the new
+    /// ones (a line with _change_type schema) and go on with them, or end before
+    #[arg(long, value_name = "WAY", default_value_t = OnSchemaChange::Pin, value_parser = way)]
+    on_schema_change: OnSchemaChange,
     /// Readers side by side
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: u16,
@@ -186,6 +192,7 @@ impl Follow {
                 "snapshot" => Order::PerSnapshot,
                 _ => Order::PerPartition,
             })
+            .on_schema_change(self.on_schema_change)
             .lanes(usize::from(self.lanes));
         if let Some(name) = &self.name {
             let folder = session.positions(&self.table, self.positions.as_deref())?;
@@ -262,11 +269,19 @@ impl Follow {
             false => Shape::Flat,
         };
         let (schema, columns) = (table.schema().clone(), shape.schema(changes.arrow_schema())?);
-        let sink = match file {
-            Some(file) => row_sink(format, BufWriter::new(file), schema, columns)?,
-            None => row_sink(format, output::stdout(), schema, columns)?,
+        let out: Box<dyn Write + Send> = match file {
+            Some(file) => Box::new(BufWriter::new(file)),
+            None => Box::new(output::stdout()),
         };
-        Ok((shape, Box::new(FlatSink(sink))))
+        if format == RowFormat::Jsonl {
+            return Ok((shape, Box::new(JsonChanges(JsonSink::new(out, &schema, &columns)))));
+        }
+        if self.on_schema_change == OnSchemaChange::Announce {
+            let words = "CSV and Arrow have one schema from beginning to end; announce schema \
+                changes in --format jsonl, or use --on-schema-change pin or refuse";
+            return Err(Failure::Usage(words.into()));
+        }
+        Ok((shape, Box::new(FlatSink(row_sink(format, out, schema, columns)?))))
     }
 
     /// The last lines tell how to go on.
@@ -300,7 +315,7 @@ struct Pump<'a> {
     changes: &'a mut ChangeStream,
     output: &'a Output,
     status: &'a Status,
-    /// Rows taken from the stream, whether or not the output has them already.
+    /// Batches and announcements taken from the stream, whether or not the output has them.
     taken: u64,
 }
 
@@ -321,16 +336,17 @@ impl Pump<'_> {
                 }
                 event = self.changes.try_next() => event?,
             };
-            let batch = match event {
+            let item = match event {
                 None => return Ok(End::Reached),
                 Some(StreamEvent::Watermark(_)) => continue,
-                Some(StreamEvent::Batch(batch)) => shape.of(batch)?,
+                Some(StreamEvent::Schema(change)) => Item::Schema(shape.announced(change)?),
+                Some(StreamEvent::Batch(batch)) => Item::Changes(shape.of(batch)?),
             };
-            self.taken += batch.kinds.len() as u64;
+            self.taken += 1;
             tokio::select! {
                 biased;
                 () = session.interrupt.asked() => return Ok(End::Stopped),
-                goes_on = self.output.write(batch) => if !goes_on {
+                goes_on = self.output.write(item) => if !goes_on {
                     return Ok(End::OutputEnded);
                 }
             }
@@ -338,12 +354,12 @@ impl Pump<'_> {
     }
 }
 
-/// Stores the position behind the rows that were written and flushed; gives it. If those are all
-/// that were taken, commits without a row to print count as followed too.
+/// Stores the position behind the rows that were written and flushed; gives it. If that is all
+/// that was taken, commits without a row to print count as followed too.
 async fn store(changes: &mut ChangeStream, taken: u64, written: &Written) -> Outcome<Token> {
     let committed = changes.committed().await;
     let token = match &written.token {
-        _ if written.rows == taken => changes.token(),
+        _ if written.items == taken => changes.token(),
         Some(token) => Token::from_str(token)?,
         None => return Ok(committed),
     };
@@ -351,6 +367,10 @@ async fn store(changes: &mut ChangeStream, taken: u64, written: &Written) -> Out
         changes.commit(token.clone()).await?;
     }
     Ok(token)
+}
+
+fn way(text: &str) -> Result<OnSchemaChange, Error> {
+    text.parse()
 }
 
 fn emission(text: &str) -> Result<Emit, Error> {

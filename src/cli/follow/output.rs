@@ -7,12 +7,14 @@
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::rows::Changes;
+use super::rows::{Announced, Changes, Item, TOKEN_COLUMN};
 use crate::cli::failure::Outcome;
-use crate::cli::output::RowSink;
+use crate::cli::output::{JsonSink, RowSink};
+use crate::cli::time::show_ms;
 use crate::error::Error;
 
 /// Batches that wait for the writing thread.
@@ -24,18 +26,67 @@ const FLUSH_EVERY: Duration = Duration::from_millis(250);
 pub(in crate::cli) trait ChangeSink: Send {
     /// Prints a batch, or keeps it.
     fn write(&mut self, changes: &Changes) -> Outcome;
+    /// Prints that the columns change.
+    fn announce(&mut self, announced: &Announced) -> Outcome;
     /// Hands over what was kept.
     fn flush(&mut self) -> Outcome;
     /// Prints what is left and what ends the format.
     fn finish(self: Box<Self>) -> Outcome;
 }
 
-/// Rows in a format for programs.
+/// Rows as JSON lines, and schema changes as lines among them.
+pub(super) struct JsonChanges<W: Write>(pub(super) JsonSink<W>);
+
+impl<W: Write + Send> ChangeSink for JsonChanges<W> {
+    fn write(&mut self, changes: &Changes) -> Outcome {
+        self.0.write(&changes.records)
+    }
+
+    fn announce(&mut self, announced: &Announced) -> Outcome {
+        let Announced { change, columns, .. } = announced;
+        self.0.turn(&schema_line(announced)?, &change.schema, columns)
+    }
+
+    fn flush(&mut self) -> Outcome {
+        self.0.flush()
+    }
+
+    fn finish(self: Box<Self>) -> Outcome {
+        Box::new(self.0).finish()
+    }
+}
+
+/// A schema change as an object among rows: `_change_type` is `schema`, `_schema` is the table's
+/// schema as Iceberg's JSON has it, `_columns` are the columns of the rows from here on.
+fn schema_line(announced: &Announced) -> Outcome<Value> {
+    let Announced { change, has_token, .. } = announced;
+    let schema = serde_json::to_value(change.schema.as_ref())
+        .map_err(|e| Error::internal("a schema cannot be printed").with_source(e))?;
+    let columns: Vec<&String> = change.arrow_schema.fields().iter().map(|f| f.name()).collect();
+    let mut line = json!({
+        "_change_type": "schema",
+        "_change_ordinal": change.commit.sequence_number,
+        "_commit_snapshot_id": change.commit.snapshot_id.0,
+        "_commit_timestamp": show_ms(change.commit.committed_at_ms),
+        "_schema": schema,
+        "_columns": columns,
+    });
+    if let (true, Some(object)) = (has_token, line.as_object_mut()) {
+        object.insert(TOKEN_COLUMN.to_string(), Value::Null);
+    }
+    Ok(line)
+}
+
+/// Rows in a format of one schema.
 pub(super) struct FlatSink(pub(super) Box<dyn RowSink>);
 
 impl ChangeSink for FlatSink {
     fn write(&mut self, changes: &Changes) -> Outcome {
         self.0.write(&changes.records)
+    }
+
+    fn announce(&mut self, _: &Announced) -> Outcome {
+        Err(Error::unsupported("the format has one schema from beginning to end").into())
     }
 
     fn flush(&mut self) -> Outcome {
@@ -59,11 +110,13 @@ pub(super) struct Written {
     pub(super) token: Option<String>,
     /// Rows flushed.
     pub(super) rows: u64,
+    /// Batches and announcements flushed.
+    pub(super) items: u64,
 }
 
 /// The writing thread.
 pub(super) struct Output {
-    batches: mpsc::Sender<Changes>,
+    items: mpsc::Sender<Item>,
     written: watch::Receiver<Written>,
     thread: JoinHandle<Outcome>,
 }
@@ -71,16 +124,16 @@ pub(super) struct Output {
 impl Output {
     /// Starts the thread; call it inside the runtime.
     pub(super) fn start(sink: Box<dyn ChangeSink>) -> Self {
-        let (batches, waiting) = mpsc::channel(WAITING);
+        let (items, waiting) = mpsc::channel(WAITING);
         let (tell, written) = watch::channel(Written::default());
         let thread = tokio::task::spawn_blocking(move || write_all(sink, waiting, &tell));
-        Self { batches, written, thread }
+        Self { items, written, thread }
     }
 
-    /// Hands a batch over, waiting while the thread has enough; false when it has ended.
-    /// Cancelled, the batch was not taken.
-    pub(super) async fn write(&self, changes: Changes) -> bool {
-        self.batches.send(changes).await.is_ok()
+    /// Hands something over, waiting while the thread has enough; false when it has ended.
+    /// Cancelled, it was not taken.
+    pub(super) async fn write(&self, item: Item) -> bool {
+        self.items.send(item).await.is_ok()
     }
 
     /// What was written and flushed so far.
@@ -90,13 +143,13 @@ impl Output {
 
     /// Returns when the thread has ended, which before `finish` only a failure explains.
     pub(super) async fn ended(&self) {
-        self.batches.closed().await;
+        self.items.closed().await;
     }
 
     /// Waits for what was handed over, at most for `patience`; gives what was written and how the
     /// thread ended. A reader that takes nothing leaves rows unwritten, and that is no failure.
     pub(super) async fn finish(self, patience: Duration) -> (Written, Outcome) {
-        drop(self.batches);
+        drop(self.items);
         let outcome = match tokio::time::timeout(patience, self.thread).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(died)) => {
@@ -110,7 +163,7 @@ impl Output {
 
 fn write_all(
     mut sink: Box<dyn ChangeSink>,
-    mut waiting: mpsc::Receiver<Changes>,
+    mut waiting: mpsc::Receiver<Item>,
     tell: &watch::Sender<Written>,
 ) -> Outcome {
     let mut written = Written::default();
@@ -125,10 +178,16 @@ fn write_all(
                 other.ok().or_else(|| waiting.blocking_recv())
             }
         };
-        let Some(changes) = next else { break };
-        sink.write(&changes)?;
-        written.rows += changes.kinds.len() as u64;
-        written.token = Some(changes.token);
+        let Some(item) = next else { break };
+        match item {
+            Item::Schema(announced) => sink.announce(&announced)?,
+            Item::Changes(changes) => {
+                sink.write(&changes)?;
+                written.rows += changes.kinds.len() as u64;
+                written.token = Some(changes.token);
+            }
+        }
+        written.items += 1;
     }
     sink.finish()?;
     tell.send_replace(written);
@@ -169,6 +228,9 @@ mod tests {
             self.0.lock().unwrap().written += changes.kinds.len() as u64;
             Ok(())
         }
+        fn announce(&mut self, _: &Announced) -> Outcome {
+            Ok(())
+        }
         fn flush(&mut self) -> Outcome {
             let mut seen = self.0.lock().unwrap();
             seen.flushed = seen.written;
@@ -181,8 +243,9 @@ mod tests {
         }
     }
 
-    fn one(token: &str) -> Changes {
-        Changes { token: token.into(), ..changes(&[(ChangeKind::Insert, 1, None)]) }
+    fn one(token: &str) -> Item {
+        let changes = changes(&[(ChangeKind::Insert, 1, None)]);
+        Item::Changes(Changes { token: token.into(), ..changes })
     }
 
     async fn until(output: &Output, rows: u64) -> Written {

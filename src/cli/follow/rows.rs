@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::read::ChangeRows;
-use crate::stream::{ChangeBatch, ChangeKind, Naming};
+use crate::stream::{ChangeBatch, ChangeKind, Naming, SchemaChange};
 
 /// On the last row of each batch: where to go on after it.
 pub(super) const TOKEN_COLUMN: &str = "_token";
@@ -35,6 +35,24 @@ impl Changes {
     }
 }
 
+/// Rows behind this have other columns.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct Announced {
+    /// What changed, and with which commit.
+    pub(super) change: SchemaChange,
+    /// The columns of batches behind it, in the shape that the printer wants.
+    pub(super) columns: SchemaRef,
+    /// Whether lines have a token.
+    pub(super) has_token: bool,
+}
+
+/// What a printer takes, in order.
+#[derive(Debug, Clone)]
+pub(in crate::cli) enum Item {
+    Changes(Changes),
+    Schema(Announced),
+}
+
 /// Which columns a printer wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -57,6 +75,15 @@ impl Shape {
             Self::Flat => Naming::default().schema(rows)?,
             Self::WithToken => with_field(&Naming::default().schema(rows)?)?,
         })
+    }
+
+    /// An announcement, for a printer of this shape.
+    ///
+    /// # Errors
+    /// As [`Shape::schema`].
+    pub(super) fn announced(self, change: SchemaChange) -> Result<Announced> {
+        let columns = self.schema(&change.arrow_schema)?;
+        Ok(Announced { change, columns, has_token: self == Self::WithToken })
     }
 
     /// A batch in this shape.

@@ -42,6 +42,9 @@ impl ChangeColumns {
         if let Some(filter) = &options.filter {
             scan = scan.filter(filter.clone());
         }
+        if let Some(schema) = &options.schema {
+            scan = scan.in_schema(schema.clone());
+        }
         let mut context = scan.context()?;
         if context.output.field_by_id(reserved::DELETED).is_some() {
             return Err(Error::invalid("`_deleted` means nothing in a stream of changes")

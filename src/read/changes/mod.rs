@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::scan::{Base, FileScanTask, SnapshotChanges};
-use crate::spec::{Predicate, SnapshotId};
+use crate::spec::{Predicate, SchemaRef, SnapshotId};
 use crate::table::{At, Table};
 
 use crate::deletes::KeyColumns;
@@ -53,6 +53,8 @@ pub struct ChangeReadOptions {
     /// The columns that tell rows apart; `None` for the identifier fields, and without those for
     /// the columns of a commit's equality deletes.
     pub key: Option<Vec<String>>,
+    /// The schema to give rows in, and to find all names in; `None` for the table's of this moment.
+    pub schema: Option<SchemaRef>,
     /// Bytes that the reader may hold (default: 256 MiB): a quarter for deletes, a quarter for
     /// what it knows of files, a quarter for pairing, the rest for rows on their way.
     pub memory_budget: u64,
@@ -70,6 +72,7 @@ impl Default for ChangeReadOptions {
             select: None,
             filter: None,
             key: None,
+            schema: None,
             memory_budget: 256 * 1024 * 1024,
             parallelism: std::thread::available_parallelism().map_or(2, |n| n.get()),
             key_filters: None,
@@ -95,10 +98,10 @@ pub struct ChangeReader {
 type NetResolver = ((Base, SnapshotId), Arc<Resolver>);
 
 impl ChangeReader {
-    /// A reader that gives rows in the table's schema of this moment.
+    /// A reader that knows the table as it is now.
     ///
     /// # Errors
-    /// `InvalidInput` for columns that the table lacks, for a key that cannot be one, and for
+    /// `InvalidInput` for columns that the schema lacks, for a key that cannot be one, and for
     /// `Upserts` without a key or with a selection that leaves it out.
     pub fn new(table: &Table, options: ChangeReadOptions) -> Result<Self> {
         Self::with_schema_at(table, At::Current, options)

@@ -41,7 +41,7 @@ async fn after_unavailable_the_next_poll_goes_on_in_place() {
             match stream.try_next().await {
                 Ok(None) => break,
                 Ok(Some(StreamEvent::Batch(batch))) => seen.extend(rows_of(&batch)),
-                Ok(Some(StreamEvent::Watermark(_))) => {}
+                Ok(Some(StreamEvent::Watermark(_) | StreamEvent::Schema(_))) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
                     failures += 1;

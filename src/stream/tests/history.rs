@@ -165,7 +165,7 @@ async fn a_rolled_back_branch_is_an_error_not_a_silent_gap() {
     feed.append(&[1], 1).await;
     let error = loop {
         match soon(&mut stream).await.unwrap() {
-            Ok(StreamEvent::Watermark(_)) => {}
+            Ok(StreamEvent::Watermark(_) | StreamEvent::Schema(_)) => {}
             Ok(StreamEvent::Batch(batch)) => panic!("{batch:?}"),
             Err(error) => break error,
         }

@@ -7,6 +7,7 @@ mod history;
 mod lanes;
 mod names;
 mod order;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -126,6 +126,7 @@ async fn the_watermark_never_goes_back_though_commit_clocks_do() {
         while let Some(event) = stream.try_next().await.unwrap() {
             match event {
                 StreamEvent::Watermark(time) => times.push(time),
+                StreamEvent::Schema(change) => panic!("{change:?}"),
                 StreamEvent::Batch(batch) => {
                     assert!(batch.commit.time_ms >= batch.commit.committed_at_ms);
                     assert!(times.last().is_none_or(|t| batch.commit.time_ms >= *t), "late row");
