@@ -20,6 +20,8 @@ const FILE_NAME: &str = "meltwater.toml";
 /// output = "table"
 /// [properties]                 # handed to the catalog and its storage
 /// "s3.endpoint" = "http://127.0.0.1:9000"
+/// [maintain]                   # settings of `maintain`, below table properties
+/// compact.files = 50
 /// ```
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +33,9 @@ pub(super) struct Config {
     /// Properties of catalog and storage.
     #[serde(default)]
     pub(super) properties: HashMap<String, String>,
+    /// Settings of maintenance, as deep as their names have dots.
+    #[serde(default)]
+    maintain: toml::Table,
 }
 
 impl Config {
@@ -42,14 +47,34 @@ impl Config {
         Self::read(&path)
     }
 
+    /// Names and values of `[maintain]`, such as `compact.files` and `50`.
+    pub(super) fn maintain(&self) -> Vec<(String, String)> {
+        let mut settings = Vec::new();
+        flatten("", &self.maintain, &mut settings);
+        settings
+    }
+
     fn read(path: &PathBuf) -> Outcome<Self> {
         let text = std::fs::read_to_string(path)?;
         toml::from_str(&text).map_err(|error| {
             Error::invalid(format!("`{}` cannot be read", path.display()))
                 .with_source(error)
-                .with_hint("it knows `catalog`, `output` and a table `[properties]`")
+                .with_hint(
+                    "it knows `catalog`, `output` and the tables `[properties]`, `[maintain]`",
+                )
                 .into()
         })
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, settings: &mut Vec<(String, String)>) {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        match value {
+            toml::Value::Table(inner) => flatten(&format!("{name}."), inner, settings),
+            toml::Value::String(text) => settings.push((name, text.clone())),
+            other => settings.push((name, other.to_string())),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ mod follow;
 mod input;
 mod inspect;
 mod inspect_health;
+mod maintain;
 mod names;
 mod output;
 mod partition;
@@ -99,6 +100,8 @@ enum Command {
     RewritePositionDeletes(rewrite_position_deletes::RewritePositionDeletes),
     /// Sort the entries of manifests by partition, in files of a good size
     RewriteManifests(rewrite_manifests::RewriteManifests),
+    /// Watch tables and run the maintenance that they need
+    Maintain(maintain::Maintain),
     /// Check that all files of a table are there and hold what its metadata says
     Verify(verify::Verify),
     /// Print the rows that are alive
@@ -177,6 +180,7 @@ impl Cli {
             Command::ConvertDeletes(command) => command.run(session).await,
             Command::RewritePositionDeletes(command) => command.run(session).await,
             Command::RewriteManifests(command) => command.run(session).await,
+            Command::Maintain(command) => command.run(session).await,
             Command::Verify(command) => command.run(session).await,
             Command::Demo(command) => command.run(session).await,
             // Ends cleanly by itself, with the position stored.

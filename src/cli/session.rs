@@ -11,6 +11,7 @@ use super::failure::{Failure, Outcome};
 use super::terminal::{OutputFormat, say};
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, ErrorKind};
+use crate::maintenance::MaintainOptions;
 use crate::spec::TableIdent;
 use crate::storage::{PathMap, Storage};
 use crate::table::{PositionStore, Table};
@@ -24,6 +25,7 @@ pub(super) struct Session {
     catalog: String,
     properties: HashMap<String, String>,
     maps: Vec<(String, String)>,
+    maintain: Vec<(String, String)>,
     /// How answers are printed.
     pub(super) output: OutputFormat,
     /// Ctrl-C.
@@ -54,6 +56,7 @@ impl Session {
             _ => Err(Failure::Usage(format!("--map-prefix takes FROM=TO, not `{map}`"))),
         });
         Ok(Self {
+            maintain: config.maintain(),
             catalog: catalog.or(config.catalog).unwrap_or_else(|| DEFAULT_CATALOG.to_string()),
             properties: config.properties,
             maps: maps.collect::<Outcome<_>>()?,
@@ -107,6 +110,15 @@ impl Session {
             true => Ok(self.at_place(name).await?.0),
             false => self.named(name).await,
         }
+    }
+
+    /// What `[maintain]` of `meltwater.toml` says, over the defaults.
+    pub(super) fn maintain_options(&self) -> Outcome<MaintainOptions> {
+        let mut options = MaintainOptions::default();
+        for (name, value) in &self.maintain {
+            options.set(name, value).map_err(|e| e.with_context("file", "meltwater.toml"))?;
+        }
+        Ok(options)
     }
 
     /// The stores that the catalog's settings reach.

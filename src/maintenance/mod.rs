@@ -18,6 +18,7 @@ mod expire;
 #[cfg(test)]
 mod fixture;
 mod health;
+mod maintain;
 mod manifests;
 mod orphans;
 mod partitions;
@@ -41,6 +42,9 @@ pub use health::{
     CommitFacts, CompactionFacts, ConversionFacts, DeleteFacts, FileFacts, Health, HealthReport,
     HistoryFacts, ManifestFacts, ManifestsToRewrite, MergeFacts, PartitionDeletes, SizeClass,
     Topic, TopicKind, Verdict, verdicts,
+};
+pub use maintain::{
+    Action, Due, MaintainEvent, MaintainOptions, MaintainReport, Maintainer, Trigger,
 };
 pub use manifests::{
     ManifestGroup, ManifestOptions, ManifestPlan, ManifestReport, PlanningCost, RewriteManifests,

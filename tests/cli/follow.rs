@@ -14,12 +14,12 @@ const CAUGHT_UP: [&str; 4] = ["--from", "earliest", "--until", "caught-up"];
 
 impl Desk {
     /// Followed rows as JSON.
-    fn followed(&self, flags: &[&str]) -> Vec<Value> {
+    pub fn followed(&self, flags: &[&str]) -> Vec<Value> {
         rows(&self.ok(&[&["follow", "t.t"], flags].concat()))
     }
 
     /// The rows of `t.t` by id.
-    fn table(&self) -> BTreeMap<i64, Value> {
+    pub fn table(&self) -> BTreeMap<i64, Value> {
         let rows = rows(&self.ok(&["scan", "t.t", "--format", "jsonl"]));
         rows.into_iter().map(|row| (row["id"].as_i64().unwrap(), row)).collect()
     }
@@ -44,7 +44,7 @@ fn kinds_and_ids(rows: &[Value]) -> Vec<(&str, i64)> {
 
 /// The table that strictly replayed changes lead to: nothing comes twice, nothing goes that is
 /// not there as it was.
-fn replayed(rows: &[Value]) -> BTreeMap<i64, Value> {
+pub fn replayed(rows: &[Value]) -> BTreeMap<i64, Value> {
     let mut table = BTreeMap::new();
     for row in rows {
         let mut bare = row.clone();

@@ -10,6 +10,7 @@ mod formats;
 mod full_disk;
 mod health;
 mod housekeeping;
+mod maintain;
 mod others;
 mod support;
 mod verify;

@@ -24,6 +24,7 @@ use crate::maintenance::Progress;
 use crate::table::Table;
 
 pub use report::{OrphanFile, OrphanPlan, OrphanReport};
+pub(super) use run::all_tables;
 
 /// The age below which a file may still be on its way into the table.
 const FLOOR: Duration = Duration::from_secs(3 * 24 * 60 * 60);

@@ -164,7 +164,8 @@ async fn refuse_shared(table: &Table) -> Result<()> {
     Ok(())
 }
 
-async fn all_tables(catalog: &dyn Catalog) -> Result<Vec<TableIdent>> {
+/// Every table of a catalog.
+pub(in crate::maintenance) async fn all_tables(catalog: &dyn Catalog) -> Result<Vec<TableIdent>> {
     let mut tables = Vec::new();
     let mut next: Vec<NamespaceIdent> = catalog.list_namespaces(None).await?;
     while let Some(namespace) = next.pop() {
