@@ -127,12 +127,18 @@ fn what_the_caller_insists_on_wins_over_the_table_and_the_table_over_defaults() 
 struct World {
     storage: Storage,
     clock: Arc<dyn Clock>,
+    /// No two processes make the same identifiers.
+    processes: std::cell::Cell<u64>,
 }
 
 impl World {
     fn new(clock: Arc<dyn Clock>) -> Self {
         let store = Arc::new(object_store::memory::InMemory::new());
-        Self { storage: Storage::default().with_store("memory://", store), clock }
+        Self {
+            storage: Storage::default().with_store("memory://", store),
+            clock,
+            processes: Default::default(),
+        }
     }
 
     fn environment(&self, seed: u64) -> Environment {
@@ -172,10 +178,11 @@ impl World {
     }
 
     fn maintainer(&self, patterns: &[&str]) -> (Maintainer, Arc<Mutex<Vec<MaintainEvent>>>) {
+        self.processes.set(self.processes.get() + 1);
         let events: Arc<Mutex<Vec<MaintainEvent>>> = Arc::default();
         let heard = events.clone();
         let maintainer = Maintainer::new(self.catalog(), patterns.iter().copied())
-            .environment(self.environment(99))
+            .environment(self.environment(99 + self.processes.get()))
             .on_event(move |event| heard.lock().unwrap().push(event.clone()));
         (maintainer, events)
     }
