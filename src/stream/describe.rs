@@ -49,6 +49,7 @@ impl fmt::Display for Description {
         let order = match order {
             Order::PerPartition => "per partition",
             Order::PerSnapshot => "per snapshot",
+            Order::Unordered => "none",
         };
         let name = self.name.as_deref().unwrap_or("without a name");
         writeln!(f, "stream {name}: {emit} of {table}, branch {branch}, from {start}")?;
@@ -64,10 +65,10 @@ fn notes(table: &Table, options: &StreamOptions) -> Vec<String> {
     let mut notes = Vec::new();
     let spec = table.metadata().default_partition_spec();
     let many = options.lanes > 1;
-    if spec.is_unpartitioned() && many {
+    if spec.is_unpartitioned() && many && options.order != Order::Unordered {
         notes.push(
             "the table is not partitioned: its changes are one sequence, and one lane does all the \
-             work"
+             work; without order all lanes would"
                 .to_string(),
         );
     }
@@ -76,6 +77,13 @@ fn notes(table: &Table, options: &StreamOptions) -> Vec<String> {
     }
     if options.order == Order::PerSnapshot {
         notes.push("order per snapshot reads one file after the other".to_string());
+    }
+    if options.order == Order::Unordered && options.emit != Emit::Appends {
+        notes.push(
+            "without order, later changes of a row may come before earlier ones: sequence numbers \
+             of commits tell"
+                .to_string(),
+        );
     }
     if options.order == Order::PerPartition && options.emit != Emit::Appends {
         notes.extend(moving_keys(table, options));

@@ -52,7 +52,7 @@ impl StepPlan {
             return Ok(Self::Files(table.plan_all_rows(&step.snapshot).await?));
         }
         let grouping = match options.order {
-            Order::PerPartition => Grouping::Partition,
+            Order::PerPartition | Order::Unordered => Grouping::Partition,
             Order::PerSnapshot => Grouping::Snapshot,
         };
         let changes = table.plan_changes(&step.snapshot, grouping).await?;
@@ -169,8 +169,8 @@ impl Picked<'_> {
     fn file(&mut self, file: &AddedFile) -> Result<()> {
         let AddedFile { manifest, entry, task } = file;
         let (manifest, entry) = (*manifest, *entry);
-        let group = self.options.order.group_of(&task.file.partition_key());
         let digest = StableHasher::default().bytes(task.file.file_path.as_bytes()).finish();
+        let group = self.options.order.group_of(Some(&task.file.partition_key()), digest);
         let bytes = task.file.file_size_in_bytes;
         let cursor = Cursor::File { manifest, entry, row: 0 };
         self.add(group, cursor, digest, bytes, || Work::File(task.clone()))
@@ -182,7 +182,7 @@ impl Picked<'_> {
             if self.is_enough() {
                 return Ok(Some(PlanCursor { at, ..cursor }));
             }
-            let group = unit.partition().map_or(0, |p| self.options.order.group_of(p));
+            let group = self.options.order.group_of(unit.partition(), unit.digest());
             let place = u32::try_from(at)
                 .map_err(|e| Error::internal("too many change units").with_source(e))?;
             let start = Cursor::Unit { unit: place, ordinal: 0 };

@@ -347,6 +347,15 @@ fn a_named_follower_killed_often_loses_nothing() {
 }
 
 #[test]
+fn without_order_the_same_changes_come_on_many_lanes() {
+    let desk = Desk::with_orders();
+    change(&desk);
+    let mut rows = desk.followed(&[&CAUGHT_UP[..], &["--order", "none", "--lanes", "4"]].concat());
+    rows.sort_by_key(|row| row["_change_ordinal"].as_i64().unwrap());
+    assert_eq!(replayed(&rows), desk.table());
+}
+
+#[test]
 fn a_schema_change_is_a_line_among_the_rows_or_the_end() {
     let desk = Desk::with_orders();
     let to = ["--to", "changes.jsonl", "--on-schema-change", "announce"];
@@ -410,7 +419,7 @@ fn what_cannot_be_followed_is_refused_with_a_reason() {
         &["--from", "yesterday"][..],
         &["--until", "tomorrow"],
         &["--emit", "everything"],
-        &["--order", "none"],
+        &["--order", "any"],
         &["--lanes", "0"],
         &["--max-drift", "far"],
         &["--to", "x.jsonl", "--name", "n"],

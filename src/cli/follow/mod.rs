@@ -84,8 +84,9 @@ pub(super) struct Follow {
     /// What to tell: added rows only, the latest row per key, or exact changes with old values
     #[arg(long, value_name = "WHAT", default_value_t = Emit::Changes, value_parser = emission)]
     emit: Emit,
-    /// What is in order: the changes of each partition, or those of each snapshot in one lane
-    #[arg(long, value_parser = ["partition", "snapshot"], default_value = "partition")]
+    /// What is in order: the changes of each partition, those of each snapshot in one lane, or
+    /// none, to read on all lanes whatever the partitions (_change_ordinal tells what is later)
+    #[arg(long, value_parser = ["partition", "snapshot", "none"], default_value = "partition")]
     order: String,
     /// What to do when the table's schema changes: keep the columns of the start, tell the new
     /// ones (a line with _change_type schema) and go on with them, or end before
@@ -190,6 +191,7 @@ impl Follow {
             .emit(self.emit)
             .order(match self.order.as_str() {
                 "snapshot" => Order::PerSnapshot,
+                "none" => Order::Unordered,
                 _ => Order::PerPartition,
             })
             .on_schema_change(self.on_schema_change)

@@ -50,7 +50,7 @@ fn oldest(feed: &Feed) -> SnapshotId {
 pub(super) fn apart() -> [i64; 2] {
     let lane = |part: i64| {
         let values = Struct::from_iter([Some(Literal::long(part))]);
-        Order::PerPartition.group_of(&PartitionKey { spec_id: 0, values }) % 2
+        Order::PerPartition.group_of(Some(&PartitionKey { spec_id: 0, values }), 0) % 2
     };
     let even = (0..).find(|part| lane(*part) == 0).unwrap();
     [even, (0..).find(|part| lane(*part) == 1).unwrap()]

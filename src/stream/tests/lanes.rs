@@ -111,7 +111,8 @@ async fn who_must_wait_for_a_dropped_lane_is_told_instead() {
     named(error, 0);
 
     // A barrier that comes later, while the lane that will own all rows waits for commits.
-    let owner = usize::from(Order::PerPartition.group_of(&PartitionKey::unpartitioned(1))) % 2;
+    let owner =
+        usize::from(Order::PerPartition.group_of(Some(&PartitionKey::unpartitioned(1)), 0)) % 2;
     let mut lanes = open(&feed, 1_000_000).await;
     drop(lanes.remove(1 - owner));
     let follow = tokio::spawn(async move { to_its_end(&mut lanes[0]).await });

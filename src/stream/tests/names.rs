@@ -3,6 +3,7 @@
 use super::*;
 use crate::error::ErrorKind;
 use crate::table::PositionStore;
+use crate::testing::{FaultPlan, FaultyStore};
 
 #[tokio::test]
 async fn a_named_stream_goes_on_after_what_it_committed() {
@@ -85,4 +86,40 @@ async fn the_older_of_two_streams_of_one_name_is_fenced() {
     let other = Feed::new();
     let foreign = other.appends().open().await.unwrap().token();
     assert_eq!(new.commit(foreign).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// A full disk and a store that does not answer look the same from here.
+#[tokio::test]
+async fn a_position_that_cannot_be_stored_is_told_and_repeats_no_more_than_was_promised() {
+    let feed = busy_feed().await;
+    let disk = Arc::new(object_store::memory::InMemory::new());
+    let positions = |refused: u64| {
+        let plan = FaultPlan { refused, spared: 12, ..FaultPlan::none() };
+        let store = Arc::new(FaultyStore::new(disk.clone(), 11, plan));
+        let storage = Storage::default().with_store("memory://", store);
+        PositionStore::location(storage, "memory:///positions").unwrap()
+    };
+    let open = |refused: u64| {
+        feed.appends().named("n").positions(positions(refused)).start(Start::Earliest).open()
+    };
+    let mut stream = open(600).await.unwrap();
+    let (mut seen, mut stored, mut failures) = (Vec::new(), 0, 0);
+    while let Some(event) = stream.try_next().await.unwrap() {
+        let StreamEvent::Batch(batch) = event else { continue };
+        seen.extend(rows_of(&batch));
+        match stream.commit(batch.end()).await {
+            Ok(()) => stored = seen.len(),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                failures += 1;
+            }
+        }
+    }
+    assert!(failures > 0 && stored > 0 && seen.len() == feed.rows.len());
+    drop(stream);
+    // A store whose answer was lost may be further on; it is never behind, and nothing is skipped.
+    let mut stream = open(0).await.unwrap();
+    let rest = drain(&mut stream).await.unwrap();
+    assert!(rest.len() <= seen.len() - stored, "more than what was not stored comes again");
+    assert_eq!(rest, seen[seen.len() - rest.len()..]);
 }

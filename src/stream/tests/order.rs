@@ -63,6 +63,58 @@ async fn a_stream_restored_anywhere_repeats_no_row_and_skips_none() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_order_every_lane_works_and_a_restore_repeats_and_skips_nothing() {
+    let mut feed = Feed::new();
+    feed.table = feed.table.update_spec().remove_field("part").commit().await.unwrap();
+    for _ in 0..6 {
+        feed.append(&[1; 9], 4).await;
+    }
+    let mut expected = feed.rows.clone();
+    expected.sort_unstable();
+    for seed in 0..12 {
+        let dice = SeededIds::new(seed);
+        let below = |n: u64| (dice.next_u64() % n) as usize;
+        let mut start = if seed % 2 == 0 { Start::Earliest } else { Start::LatestFull };
+        let (mut seen, mut watermark): (Seen, Option<i64>) = (Vec::new(), None);
+        'restarts: loop {
+            let builder = feed.appends().order(Order::Unordered).start(start).lanes(1 + below(8));
+            let mut stream = builder.open().await.unwrap();
+            let mut left = 1 + below(60);
+            while let Some(event) = stream.try_next().await.unwrap() {
+                let StreamEvent::Batch(batch) = event else { continue };
+                assert!(watermark <= Some(batch.commit.time_ms), "late row");
+                watermark = watermark.max(stream.watermark());
+                let rows = rows_of(&batch);
+                let taken = left.min(rows.len());
+                seen.extend(&rows[..taken]);
+                if left <= rows.len() {
+                    start = Start::At(batch.token_after(taken - 1).unwrap());
+                    continue 'restarts;
+                }
+                left -= taken;
+            }
+            break;
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, expected, "seed {seed}");
+    }
+    let stream = feed.appends().order(Order::Unordered).start(Start::LatestFull).lanes(4);
+    let lanes = stream.open().await.unwrap().into_lanes().unwrap();
+    let rows_by_lane = lanes.into_iter().map(async |mut lane| {
+        let mut rows = 0;
+        while let Some(event) = lane.try_next().await.unwrap() {
+            if let StreamEvent::Batch(batch) = event {
+                rows += batch.kinds.len();
+            }
+        }
+        rows
+    });
+    let rows_by_lane = futures::future::join_all(rows_by_lane).await;
+    assert_eq!(rows_by_lane.iter().sum::<usize>(), feed.rows.len());
+    assert!(rows_by_lane.iter().all(|rows| *rows > 0), "an idle lane: {rows_by_lane:?}");
+}
+
 #[tokio::test]
 async fn the_streams_own_token_resumes_after_everything_it_gave() {
     let mut feed = busy_feed().await;
