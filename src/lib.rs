@@ -29,6 +29,7 @@ pub mod expr;
 pub mod file;
 pub mod maintenance;
 pub mod manifest;
+pub mod measure;
 pub mod read;
 pub mod scan;
 pub mod spec;

@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("spec", 0),
     ("error", 0),
     ("clock", 0),
+    ("measure", 0),
     ("storage", 1),
     ("expr", 1),
     ("manifest", 2),

@@ -12,6 +12,7 @@ use futures::stream::BoxStream;
 use super::columns::KeyColumns;
 use crate::error::{Error, Result};
 use crate::file::{FileRead, footer, read};
+use crate::measure;
 use crate::spec::{
     DataFile, Literal, NameMapping, NestedField, NestedFieldRef, Schema, SchemaRef, StructType,
     TableMetadata, Transform, Type,
@@ -116,6 +117,7 @@ pub(super) async fn read_keys(
     columns: &KeyColumns,
     file: &DataFile,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    measure::DELETE_FILES_LOADED.add(&["equality"], 1);
     let constants = identity_constants(file, metadata)?;
     check_columns(storage, columns, &constants, file).await?;
     let mut request = FileRead::new(file.file_path.clone(), columns.schema()?);

@@ -20,6 +20,7 @@ use roaring::RoaringTreemap;
 
 use super::columns::FIELD_ID_KEY;
 use crate::error::{Error, Result};
+use crate::measure;
 use crate::spec::DataFile;
 use crate::storage::Storage;
 
@@ -42,6 +43,7 @@ pub(super) async fn read_positions(
     file: &DataFile,
     only: Option<&str>,
 ) -> Result<PositionsByPath> {
+    measure::DELETE_FILES_LOADED.add(&["position"], 1);
     read_inner(storage, file, only)
         .await
         .map_err(|e| e.with_context("position delete file", &file.file_path))

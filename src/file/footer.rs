@@ -21,6 +21,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 
 use super::thrift_guard;
 use crate::error::{Error, Result};
+use crate::measure;
 use crate::storage::Storage;
 
 /// Bytes that all cached footers may hold: part of the 512 MiB that caches share.
@@ -114,9 +115,11 @@ async fn cached(
 ) -> Result<Arc<ParquetMetaData>> {
     let (store, path) = storage.resolve(location)?;
     let key = Key { store: Arc::as_ptr(&store).cast::<()>() as usize, path, size, with_pages };
+    measure::CACHE_REQUESTS.add(&["footer"], 1);
     if let Some(entry) = CACHE.get(&key).await {
         return Ok(entry.metadata);
     }
+    measure::CACHE_MISSES.add(&["footer"], 1);
     let metadata = if with_pages {
         let plain = Box::pin(cached(storage, location, size, false)).await?;
         add_page_index(storage, location, plain, size).await?

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::ops::AddAssign;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::measure;
 use crate::spec::DataFile;
 use crate::table::Table;
 
@@ -94,6 +96,21 @@ impl Report {
     /// An empty report of an action on a table.
     pub fn new(action: &'static str, table: &Table) -> Self {
         Self { action, table: table.ident().to_string(), ..Self::default() }
+    }
+
+    /// The action came to its end: notes how long it took, and measures what it did.
+    pub fn finish(&mut self, watch: &Stopwatch) {
+        self.duration_ms = watch.elapsed_ms();
+        let labels = [self.table.as_str(), self.action];
+        measure::MAINTENANCE_RUNS.add(&labels, 1);
+        measure::MAINTENANCE_CONFLICTS.add(&labels, self.conflicts);
+        measure::MAINTENANCE_FAILURES.add(&labels, self.failed.len() as u64);
+        measure::MAINTENANCE_SECONDS.took(&labels, Duration::from_millis(self.duration_ms));
+        for (side, totals) in [("before", self.before), ("after", self.after)] {
+            let labels = [self.table.as_str(), self.action, side];
+            measure::MAINTENANCE_FILES.add(&labels, totals.files);
+            measure::MAINTENANCE_BYTES.add(&labels, totals.bytes);
+        }
     }
 }
 
@@ -194,5 +211,22 @@ mod tests {
             "{report}"
         );
         assert_eq!(serde_json::to_value(&report).unwrap()["before"]["files"], 5);
+    }
+
+    #[test]
+    fn a_finished_action_is_measured() {
+        let recorder = crate::measure::recorder::TestRecorder::measure(async {
+            let table = crate::kit::table(Vec::new());
+            let mut report = Report::new("compact", &table);
+            report.before = Totals { files: 5, rows: 50, bytes: 500 };
+            report.after = Totals { files: 1, rows: 40, bytes: 300 };
+            report.conflicts = 2;
+            report.finish(&Stopwatch::start(&table));
+        });
+        let sum = |metric: measure::Metric, with| recorder.sum(metric.name, with);
+        assert_eq!(sum(measure::MAINTENANCE_RUNS, "table=ns.t,action=compact"), 1.0);
+        assert_eq!(sum(measure::MAINTENANCE_FILES, "side=before"), 5.0);
+        assert_eq!(sum(measure::MAINTENANCE_BYTES, "side=after"), 300.0);
+        assert_eq!(sum(measure::MAINTENANCE_CONFLICTS, ""), 2.0);
     }
 }

@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use super::entry::{ReadOptions, read_manifest_with};
 use super::list::read_manifest_list;
 use crate::error::{Error, Result};
+use crate::measure;
 use crate::spec::{DataFile, FormatVersion, ManifestEntry, ManifestFile, PrimitiveType, Type};
 use crate::storage::Storage;
 
@@ -159,7 +160,9 @@ impl ManifestCache {
         let (store, path) = storage.resolve(location)?;
         let address = Arc::as_ptr(&store).cast::<()>() as usize;
         let key = Key { store: address, location: path.to_string(), kind };
+        measure::CACHE_REQUESTS.add(&["manifest"], 1);
         let load = async {
+            measure::CACHE_MISSES.add(&["manifest"], 1);
             let bytes = storage.read(location).await?;
             let (value, bytes) = decode(&bytes)?;
             Ok(Kept { value, bytes, _store: Arc::downgrade(&store) })

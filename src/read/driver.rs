@@ -18,6 +18,7 @@ use super::pieces::{self, Part};
 use super::task::{Prepared, TaskReader, in_task};
 use crate::error::{Error, Result};
 use crate::file::footer;
+use crate::measure;
 use crate::scan::FileScanTask;
 
 /// Batches of one piece that wait when the scan is ordered.
@@ -264,6 +265,7 @@ async fn decode(
     let mut open = reader.open(task, &piece.part).await?;
     while let Some(batch) = open.batches.try_next().await? {
         let Some(rows) = task.merge(batch, open.positions.as_deref())? else { continue };
+        measure::SCAN_ROWS.add(&[], rows.num_rows() as u64);
         let memory = match &waiting {
             None => None,
             Some(reader) => {

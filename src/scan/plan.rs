@@ -14,6 +14,7 @@ use super::{FileScanTask, ScanContext, TableScan};
 use crate::deletes::{DeleteFile, DeleteFileIndex};
 use crate::error::{Error, Result};
 use crate::expr::{ColumnStats, FileStats, Filter, PartitionFilter};
+use crate::measure;
 use crate::spec::{
     BoundPredicate, DataContentType, DataFile, DataFileFormat, Datum, ManifestContentType,
     ManifestEntry, ManifestFile, SnapshotId, Struct,
@@ -50,6 +51,8 @@ impl ScanContext {
     ///
     /// # Errors
     /// As [`TableScan::plan`].
+    #[tracing::instrument(name = "scan.plan", level = "debug", skip_all, err(level = "debug"),
+        fields(table = %self.table.ident()))]
     pub async fn plan(&self) -> Result<PlannedScan> {
         let nothing = || PlannedScan { tasks: stream::empty().boxed(), deletes: Arc::default() };
         let Some(snapshot) = &self.snapshot else { return Ok(nothing()) };
@@ -69,6 +72,8 @@ impl ScanContext {
         };
         let deletes = planner.clone().load_deletes(wanted(ManifestContentType::Deletes)).await?;
         let data = wanted(ManifestContentType::Data);
+        let all = manifests.iter().filter(|m| m.content == ManifestContentType::Data).count();
+        measure::SCAN_MANIFESTS_PRUNED.add(&[], (all - data.len()) as u64);
         debug!(
             manifests = manifests.len(),
             data_manifests = data.len(),
@@ -169,14 +174,17 @@ impl Planner {
     ) -> Result<Vec<FileScanTask>> {
         let entries = self.entries(manifest).await?;
         let mut residuals = Residuals::default();
-        let mut tasks = Vec::new();
+        let (mut tasks, mut pruned) = (Vec::new(), 0);
         for entry in entries.iter().filter(|e| e.is_live()) {
             let file = &entry.file;
             let residual = match &self.filter {
                 None => None,
                 Some(filter) => match self.residual(filter, file, &mut residuals) {
                     Some(residual) => residual,
-                    None => continue,
+                    None => {
+                        pruned += 1;
+                        continue;
+                    }
                 },
             };
             check_readable(file)?;
@@ -188,6 +196,8 @@ impl Planner {
                 snapshot_id: self.snapshot_id,
             });
         }
+        measure::SCAN_FILES_PLANNED.add(&[], tasks.len() as u64);
+        measure::SCAN_FILES_PRUNED.add(&[], pruned);
         Ok(tasks)
     }
 

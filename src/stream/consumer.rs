@@ -130,10 +130,11 @@ impl Consumer {
             self.hub.ring_lanes();
             match out {
                 Out::Rows(rows) => {
+                    self.hub.meters.batch(state, &rows);
                     let batch = ChangeBatch::new(rows, lane, self.token_of(state));
                     return Some(Ok(StreamEvent::Batch(batch)));
                 }
-                Out::Finished(_) => {}
+                Out::Finished(_) => self.hub.meters.split(),
                 Out::Schema(change) => {
                     // Each lane has it in front of its rows: who takes from many tells it once.
                     let id = Some(change.commit.snapshot_id);
@@ -142,9 +143,11 @@ impl Consumer {
                     }
                 }
                 Out::Boundary(_) => {
+                    self.hub.meters.lag(state);
                     let watermark = state.watermark(&self.lanes);
                     if watermark > self.watermark {
                         self.watermark = watermark;
+                        watermark.iter().for_each(|time| self.hub.meters.watermark(*time));
                         return watermark.map(|time| Ok(StreamEvent::Watermark(time)));
                     }
                 }

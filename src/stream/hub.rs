@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use super::ahead::Allowance;
 use super::failure::again;
 use super::lane_state::LaneState;
+use super::meters::Meters;
 use super::split::{Out, Split};
 use super::state::State;
 use crate::error::{Error, ErrorKind};
@@ -19,12 +20,13 @@ pub(super) struct Hub {
     planner: Notify,
     /// Ring when a lane may go on.
     lanes: Vec<Notify>,
+    pub meters: Meters,
 }
 
 impl Hub {
-    pub fn new(state: State) -> Arc<Self> {
+    pub fn new(state: State, meters: Meters) -> Arc<Self> {
         let lanes = state.lanes.iter().map(|_| Notify::new()).collect();
-        Arc::new(Self { state: Mutex::new(state), planner: Notify::new(), lanes })
+        Arc::new(Self { state: Mutex::new(state), planner: Notify::new(), lanes, meters })
     }
 
     /// The state. A task that panicked is reported by itself; what it left is still whole,

@@ -7,6 +7,7 @@ use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
+use tracing::Instrument;
 
 use super::ahead::{Allowance, ReadAhead};
 use super::guard::TaskGuard;
@@ -46,7 +47,9 @@ impl LaneTask {
     pub async fn run(mut self) {
         let guard = TaskGuard::new(self.hub.clone(), Some(self.lane));
         while let Some((split, ahead)) = self.next().await {
-            if !self.read_with_patience(&split, ahead).await {
+            let span = tracing::debug_span!("stream.split", lane = self.lane,
+                snapshot = %split.step.id(), group = split.group, bytes = split.bytes);
+            if !self.read_with_patience(&split, ahead).instrument(span).await {
                 break;
             }
         }

@@ -25,6 +25,7 @@ mod hub;
 mod lag;
 mod lane;
 mod lane_state;
+mod meters;
 mod named;
 mod open;
 mod plan;

@@ -11,6 +11,7 @@ use super::consumer::{Consumer, Tasks};
 use super::describe::Description;
 use super::hub::Hub;
 use super::lane::LaneTask;
+use super::meters::Meters;
 use super::plan::PlanOptions;
 use super::planner::Planner;
 use super::resume::{Resume, resume};
@@ -30,6 +31,9 @@ impl StreamBuilder {
     /// * `NotFound` for an unknown branch or snapshot.
     /// * `PositionExpired` naming the earliest usable position; `HistoryRewritten`.
     /// * `Unavailable`.
+    #[tracing::instrument(name = "stream.open", skip_all, err(level = "debug"), fields(
+        table = %self.table.ident(), stream = self.options.name.as_deref(),
+        emit = %self.options.emit, lanes = self.options.lanes))]
     pub async fn open(self) -> Result<ChangeStream> {
         self.check()?;
         let Self { table, positions, options } = self;
@@ -73,7 +77,9 @@ fn run(
     description: Description,
     token: Token,
 ) -> ChangeStream {
-    let hub = Hub::new(state);
+    let meters = Meters::new(&state.table, options.name.as_deref());
+    meters.lag(&state);
+    let hub = Hub::new(state, meters);
     let mut tasks = JoinSet::new();
     let patience = || Patience::new(options.patience);
     let schema = columns.arrow().clone();

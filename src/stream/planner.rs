@@ -7,6 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+use tracing::Instrument;
+
 use super::columns::Columns;
 use super::guard::TaskGuard;
 use super::hub::Hub;
@@ -17,6 +20,7 @@ use super::split::Split;
 use super::state::Plannable;
 use super::timeline::Step;
 use crate::error::{Error, ErrorKind, Result};
+use crate::measure;
 use crate::table::{Table, Watch};
 
 /// Plans of steps that are kept for lanes that come later.
@@ -104,16 +108,22 @@ impl Planner {
         let mut state = self.hub.state();
         let known = state.timeline.extend(&table);
         state.table = table;
+        self.hub.meters.lag(&state);
         known.map(|_| ())
     }
 
     async fn plan(&mut self, wanted: &Plannable, table: &Table) -> Result<()> {
-        let planned = self.splits(wanted, table).await;
+        let began = Instant::now();
+        let span = tracing::debug_span!("stream.plan", table = %table.ident(),
+            snapshot = %wanted.step.id(), lane = wanted.lane, splits = tracing::field::Empty);
+        let planned = self.splits(wanted, table).instrument(span.clone()).await;
+        measure::STREAM_PLANNING.took(&[&table.ident().to_string()], began.elapsed());
         let (splits, cursor) = match planned {
             Ok(Some(planned)) => planned,
             Ok(None) => return Ok(()),
             Err(error) => return Err(expired_meanwhile(table, &wanted.step, error).await),
         };
+        span.record("splits", splits.len());
         self.hub.state().planned(wanted, splits, cursor);
         self.hub.ring_lanes();
         Ok(())

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
+use crate::measure;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ impl Patience {
             self.reset();
             return Err(error);
         }
+        measure::STREAM_RETRIES.add(&[], 1);
         tracing::warn!(%error, pause_ms = self.pause.as_millis() as u64, "no answer, trying again");
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

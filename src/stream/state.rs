@@ -256,6 +256,12 @@ impl State {
         self.turns = self.turns.split_off(&oldest);
     }
 
+    /// The first step that was not delivered whole.
+    pub fn first_undelivered(&self) -> u64 {
+        let end = self.timeline.end();
+        self.lanes.iter().map(|lane| lane.finished).min().unwrap_or(end)
+    }
+
     /// The time that every one of these lanes has passed (STR-4).
     pub fn watermark(&self, lanes: &[usize]) -> Option<i64> {
         let times = lanes.iter().map(|lane| self.lanes.get(*lane)?.finished_time_ms);

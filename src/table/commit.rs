@@ -6,8 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{ManifestCodec, write_manifest_list};
+use crate::measure;
 use crate::spec::{
     MAIN_BRANCH, ManifestContentType, ManifestFile, PartitionKey, Predicate, SequenceNumber,
     Snapshot, SnapshotId, SnapshotRef, TableMetadataBuilder, TableRequirement, property, refs_of,
@@ -136,11 +139,14 @@ impl Commit {
     /// * `CommitConflict` when all retries lost against others.
     /// * `CommitStateUnknown` when nobody knows: keep every file and look.
     #[tracing::instrument(name = "table.commit", skip_all, err(level = "debug"),
-        fields(table = %self.table.ident(), kind = ?self.delta.kind, branch = %self.branch))]
+        fields(table = %self.table.ident(), kind = ?self.delta.kind, branch = %self.branch,
+            attempts = tracing::field::Empty))]
     pub async fn commit(self) -> Result<Committed> {
         let (storage, discard) = (self.table.storage().clone(), self.discard.clone());
         let mut run = Run::new(self);
+        let began = Instant::now();
         let outcome = run.run().await;
+        run.measure(&outcome, began);
         match outcome {
             Ok(committed) => {
                 run.clean_up().await;
@@ -172,6 +178,8 @@ struct Run {
     lists: Vec<String>,
     keep: HashSet<String>,
     sent: bool,
+    /// Attempts made so far.
+    attempts: u64,
 }
 
 enum Sent {
@@ -198,6 +206,7 @@ impl Run {
             lists: Vec::new(),
             keep: HashSet::new(),
             sent: false,
+            attempts: 0,
         }
     }
 
@@ -221,6 +230,7 @@ impl Run {
 
     /// One attempt: the outer error ends the commit, the inner one is worth a retry.
     async fn attempt(&mut self, number: u32) -> Result<Result<Committed>> {
+        self.attempts += 1;
         let base = self.table.refresh().await?;
         if self.sent
             && let Some(snapshot) = base.metadata().snapshot_by_id(self.snapshot_id.0)
@@ -261,6 +271,20 @@ impl Run {
                 Ok(Ok(self.committed(table, snapshot, number)))
             }
         }
+    }
+
+    fn measure(&self, outcome: &Result<Committed>, began: Instant) {
+        let (table, kind) = (self.table.ident().to_string(), format!("{:?}", self.delta.kind));
+        let word = match outcome {
+            Ok(_) => "committed",
+            Err(e) if e.kind() == ErrorKind::CommitConflict => "conflict",
+            Err(e) if e.kind() == ErrorKind::CommitStateUnknown => "unknown",
+            Err(_) => "failed",
+        };
+        measure::COMMITS.add(&[&table, &kind, word], 1);
+        measure::COMMIT_ATTEMPTS.add(&[&table, &kind], self.attempts);
+        measure::COMMIT_SECONDS.took(&[&table, &kind], began.elapsed());
+        tracing::Span::current().record("attempts", self.attempts);
     }
 
     fn committed(&self, table: Table, snapshot: SnapshotRef, attempts: u32) -> Committed {

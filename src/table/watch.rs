@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::measure;
 
 use super::Table;
 
@@ -40,8 +41,11 @@ impl Watch {
         let mut pause = self.shortest;
         loop {
             let (catalog, ident) = (self.table.catalog().clone(), self.table.ident().clone());
+            let name = ident.to_string();
+            measure::TABLE_POLLS.add(&[&name], 1);
             if catalog.changed_since(&ident, self.table.metadata_location()).await? {
                 self.table = self.table.refresh().await?;
+                measure::TABLE_COMMITS_NOTICED.add(&[&name], 1);
                 return Ok(self.table.clone());
             }
             tokio::time::sleep(pause).await;

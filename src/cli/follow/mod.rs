@@ -5,6 +5,7 @@
 
 mod file;
 pub(in crate::cli) mod lines;
+mod metrics;
 pub(in crate::cli) mod output;
 pub(in crate::cli) mod rows;
 mod status;
@@ -12,6 +13,7 @@ pub(in crate::cli) mod words;
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -124,6 +126,9 @@ pub(super) struct Follow {
     /// [default: meltwater-key-filters beside the positions of a named stream]
     #[arg(long, value_name = "DIR")]
     key_filters: Option<PathBuf>,
+    /// Serve metrics to Prometheus at this address, such as 127.0.0.1:9184
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
     /// Memory for planning, deletes and decoding, such as 512MB
     #[arg(long, value_name = "BYTES")]
     memory: Option<bytesize::ByteSize>,
@@ -143,6 +148,10 @@ enum End {
 impl Follow {
     /// Follows until the end that was asked for, Ctrl-C, or a reader that left.
     pub(super) async fn run(self, session: &Session) -> Outcome {
+        let _exporter = match self.metrics {
+            Some(address) => Some(metrics::serve(address)?),
+            None => None,
+        };
         let table = session.readable(&self.table).await?;
         let (file, token) = match &self.to {
             None => (None, None),

@@ -33,7 +33,7 @@ pub(super) async fn run(compact: Compact, plan: CompactPlan) -> Result<CompactRe
             .with_hint("make the plan with the same options"));
     }
     let Some(planned_at) = plan.snapshot_id.filter(|_| !plan.is_empty()) else {
-        report.report.duration_ms = watch.elapsed_ms();
+        report.report.finish(&watch);
         return Ok(report);
     };
     let progress = compact.progress.clone();
@@ -44,7 +44,7 @@ pub(super) async fn run(compact: Compact, plan: CompactPlan) -> Result<CompactRe
     run.all().await;
     let Run { mut report, first, .. } = run;
     report.report.stopped = progress.should_stop();
-    report.report.duration_ms = watch.elapsed_ms();
+    report.report.finish(&watch);
     match first {
         Some(error) if report.snapshots.is_empty() => Err(error),
         _ => Ok(report),

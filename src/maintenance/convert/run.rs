@@ -44,7 +44,7 @@ pub(super) async fn run(convert: ConvertDeletes, plan: ConvertPlan) -> Result<Co
         }
     }
     report.report.stopped = convert.progress.should_stop();
-    report.report.duration_ms = watch.elapsed_ms();
+    report.report.finish(&watch);
     match first {
         Some(error) if report.snapshots.is_empty() => Err(error),
         _ => Ok(report),

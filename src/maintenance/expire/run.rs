@@ -58,7 +58,7 @@ pub(super) async fn run(expire: Expire) -> Result<ExpireReport> {
         report.report.failed = swept.failed;
         report.report.stopped = swept.stopped;
     }
-    report.report.duration_ms = watch.elapsed_ms();
+    report.report.finish(&watch);
     Ok(report)
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn run(rewrite: RewriteManifests, plan: ManifestPlan) -> Result
         }
     }
     report.report.stopped = rewrite.progress.should_stop();
-    report.report.duration_ms = watch.elapsed_ms();
+    report.report.finish(&watch);
     match first {
         Some(error) if report.snapshots.is_empty() => Err(error),
         _ => Ok(report),

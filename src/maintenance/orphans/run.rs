@@ -105,7 +105,7 @@ pub(super) async fn run_plan(orphans: &RemoveOrphans, plan: &OrphanPlan) -> Resu
     let swept = sweep.run(files(orphans, plan)?, removed).await;
     report.failed = swept.failed;
     report.stopped = swept.stopped;
-    report.duration_ms = watch.elapsed_ms();
+    report.finish(&watch);
     let OrphanPlan { listed, young, hidden, .. } = *plan;
     Ok(OrphanReport { report, listed, young, hidden })
 }

@@ -48,7 +48,7 @@ pub(super) async fn run(
     }
     let Run { mut report, first, .. } = run;
     report.report.stopped = progress.should_stop();
-    report.report.duration_ms = watch.elapsed_ms();
+    report.report.finish(&watch);
     match first {
         Some(error) if report.snapshots.is_empty() => Err(error),
         _ => Ok(report),

@@ -17,6 +17,7 @@ use super::hash::filter_hashes;
 use super::{ChangeReadOptions, spawned};
 use crate::deletes::{DeleteFile, DeleteLoader, EqualityDeleteMap, KeyColumns};
 use crate::error::{Error, Result};
+use crate::measure;
 use crate::read::key_filter::{KeyFilter, KeyFilterBuilder, StoredFilters};
 use crate::read::memory::FileMemory;
 use crate::read::probe::{dead_rows, named_rows};
@@ -304,9 +305,14 @@ impl Resolver {
         let mut ids = delete.file.equality_ids.clone().unwrap_or_default();
         ids.sort_unstable();
         ids.dedup();
-        let Some(filter) = self.filter_of(file, &ids).await? else { return Ok(true) };
+        let Some(filter) = self.filter_of(file, &ids).await? else {
+            measure::KEY_FILTER_ANSWERS.add(&["unknown"], 1);
+            return Ok(true);
+        };
         let hashes = added.hashes_of(delete).await?;
-        Ok(hashes.iter().any(|hash| filter.may_hold(*hash)))
+        let may_hold = hashes.iter().any(|hash| filter.may_hold(*hash));
+        measure::KEY_FILTER_ANSWERS.add(&[if may_hold { "maybe" } else { "absent" }], 1);
+        Ok(may_hold)
     }
 
     fn filters_to_build(

@@ -20,7 +20,7 @@ pub(super) async fn copied(feed: &Feed) -> Arc<InMemory> {
     copy
 }
 
-async fn behind_faults(feed: &Feed, seed: u64, refused: u64) -> Table {
+pub(super) async fn behind_faults(feed: &Feed, seed: u64, refused: u64) -> Table {
     let copy = copied(feed).await;
     let plan = FaultPlan { refused, ..FaultPlan::none() };
     let store = Arc::new(FaultyStore::new(copy, seed, plan));

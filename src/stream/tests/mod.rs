@@ -5,6 +5,7 @@ mod changes;
 mod faults;
 mod history;
 mod lanes;
+mod measured;
 mod names;
 mod order;
 mod schemas;

@@ -218,3 +218,20 @@ async fn an_empty_commit_makes_an_empty_snapshot() {
     let done = table.append(WriteResult::default()).commit().await.unwrap();
     assert_eq!(done.snapshot.unwrap().summary().additional_properties["total-records"], "0");
 }
+
+#[test]
+fn commits_measure_their_attempts_and_how_they_ended() {
+    use crate::measure::{self, recorder::TestRecorder};
+    let recorder = TestRecorder::measure(async {
+        tokio::time::pause();
+        let (catalog, table) = table().await;
+        catalog.fail_next([Fault::Conflict; 2]);
+        table.append(rows([data("a", whole())])).commit().await.unwrap();
+        catalog.fail_next([Fault::Conflict; 5]);
+        table.append(rows([data("b", whole())])).commit().await.unwrap_err();
+    });
+    assert_eq!(recorder.sum(measure::COMMITS.name, "outcome=committed"), 1.0);
+    assert_eq!(recorder.sum(measure::COMMITS.name, "outcome=conflict"), 1.0);
+    assert_eq!(recorder.all(measure::COMMIT_ATTEMPTS.name, ""), [3.0, 5.0]);
+    assert!(recorder.all(measure::COMMIT_SECONDS.name, "").iter().all(|s| *s >= 0.1));
+}
