@@ -82,3 +82,34 @@ fn a_compaction_that_is_stopped_or_killed_leaves_a_whole_table_and_the_next_one_
         assert_eq!(desk.ids().len(), 199_992, "{signal}");
     }
 }
+
+#[test]
+fn deletes_and_manifests_are_rewritten_as_their_plans_say() {
+    let desk = Desk::with_orders();
+    desk.ok_with(&["append", "t.t", "-"], "{\"id\":4}\n{\"id\":5}\n{\"id\":6}\n{\"id\":7}\n");
+    for id in [4, 6] {
+        desk.ok(&["delete", "t.t", "--where", &format!("id = {id}")]);
+    }
+    let dry = ["rewrite-position-deletes", "t.t", "--dry-run"];
+    let plan = desk.json(&dry);
+    assert_eq!(plan["groups"][0]["deletes"]["files"], 2, "{plan}");
+    assert!(desk.ok(&dry).contains("data files"), "a table for people");
+    let report = desk.json(&dry[..2]);
+    assert_eq!((&report["before"]["files"], &report["after"]["files"]), (&2.into(), &1.into()));
+    assert_eq!(desk.json(&dry)["groups"], serde_json::json!([]));
+
+    let dry = ["rewrite-manifests", "t.t", "--dry-run"];
+    let plan = desk.json(&dry);
+    assert_eq!(plan["groups"][0]["content"], "data", "{plan}");
+    let report = desk.json(&dry[..2]);
+    assert_eq!(
+        report["rewritten"][0]["before"]["manifests"],
+        plan["groups"][0]["cost"]["manifests"]
+    );
+    assert_eq!(report["rewritten"][0]["after"]["manifests"], 1, "{report}");
+    assert_eq!(desk.json(&dry)["groups"], serde_json::json!([]));
+    assert_eq!(desk.ids(), [1, 2, 3, 5, 7]);
+    assert_fails(&desk.run(&["rewrite-manifests", "t.t", "--spec", "7"]), 1, &["spec 7", "hint:"]);
+    let part = desk.run(&["rewrite-position-deletes", "t.t", "--where", "id = 1"]);
+    assert_fails(&part, 1, &["not partitioned by `id`", "hint:"]);
+}

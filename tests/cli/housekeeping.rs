@@ -74,3 +74,44 @@ fn remove_orphans_finds_what_nothing_names() {
     assert_eq!(desk.files(""), before);
     assert_eq!(desk.ids(), [1, 2, 3, 4, 5, 6]);
 }
+
+#[test]
+#[cfg(unix)]
+fn an_expiry_killed_between_metadata_and_files_leaves_orphans_for_the_next_hand() {
+    let desk = Desk::with_orders();
+    // Versions in the log would still name what went.
+    let short = "write.metadata.previous-versions-max=1";
+    desk.ok(&["alter", "t.t", "properties", "--set", short]);
+    for id in 4..24 {
+        desk.ok_with(&["upsert", "t.t", "-"], &format!("{{\"id\":{id}}}\n"));
+    }
+    desk.ok(&["compact", "t.t", "--all", "--min-input-files", "2"]);
+    let words = ["expire", "t.t", "--older-than", "0s", "--retain-last", "1"];
+    let plan = desk.json(&[&words[..], &["--dry-run"]].concat());
+    let paths: Vec<_> = plan["files"].as_array().unwrap().iter().collect();
+    let paths = paths.iter().map(|f| f["location"].as_str().unwrap().trim_start_matches("file://"));
+    let paths: Vec<std::path::PathBuf> = paths.map(std::path::PathBuf::from).collect();
+    let there = || paths.iter().filter(|path| path.exists()).count();
+    assert!(there() == paths.len() && paths.len() > 60, "{}", paths.len());
+
+    let quiet = std::process::Stdio::null;
+    let mut child = desk.command(&words).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+    while paths.iter().all(|path| path.exists()) && child.try_wait().unwrap().is_none() {}
+    let _ = child.kill();
+    child.wait().unwrap();
+
+    let left = there();
+    assert!(left < paths.len(), "metadata went first, then a file");
+    assert_eq!(desk.json(&["inspect", "snapshots", "t.t"]).as_array().unwrap().len(), 1);
+    assert_eq!(desk.ids(), (1..24).collect::<Vec<_>>());
+    assert_eq!(
+        desk.json(&words)["snapshots"],
+        serde_json::json!([]),
+        "there is nothing left to expire"
+    );
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let words = ["remove-orphans", "t.t", "--older-than", "0s", "--allow-younger"];
+    let report = desk.json(&words);
+    assert!(report["before"]["files"].as_u64().unwrap() >= left as u64, "{left} left: {report}");
+    assert_eq!((there(), desk.ids().len()), (0, 25));
+}

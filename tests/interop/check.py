@@ -161,6 +161,21 @@ def converted(t):
     t.run("convert-deletes", t.name)
 
 
+def rewritten(t):
+    """Merged position deletes and manifests sorted by partition, with equality deletes that dangle gone."""
+    t.create(ORDERS, "--key", "region,id", "--partition", "region", "--property", "commit.manifest-merge.enabled=false")
+    for seed in range(4):
+        t.upsert(orders(range(seed * 20, seed * 20 + 60), seed))
+    t.run("convert-deletes", t.name)
+    for gone in (3, 30, 50, 70):
+        t.delete(f"id = {gone}")
+    merged = json.loads(t.run("rewrite-position-deletes", t.name, "--output", "json"))
+    assert merged["groups"] > 0, merged
+    manifests = json.loads(t.run("rewrite-manifests", t.name, "--output", "json"))
+    assert manifests["before"]["files"] > manifests["after"]["files"], manifests
+    t.append(orders(range(300, 320), 7))
+
+
 def kept_house(t):
     t.create(ORDERS, "--key", "region,id", "--partition", "region")
     for seed in range(4):
@@ -216,8 +231,8 @@ def their_catalog(t):
 
 CASES = [(every_type, APPENDS), (partitioned_appends, APPENDS), (position_deletes, APPENDS),
          (equality_deletes, EQUALITY), (partitioned_upserts, EQUALITY), (key_of_two_columns, EQUALITY),
-         (evolved, EVOLVED), (compacted, EQUALITY), (converted, APPENDS), (kept_house, APPENDS),
-         (compacted_and_moved, APPENDS), (real_flights, EQUALITY), (both_ways, APPENDS), (their_catalog, APPENDS)]
+         (evolved, EVOLVED), (compacted, EQUALITY), (converted, APPENDS), (rewritten, APPENDS),
+         (kept_house, APPENDS), (compacted_and_moved, APPENDS), (real_flights, EQUALITY), (both_ways, APPENDS), (their_catalog, APPENDS)]
 
 
 def check(binary, case, engines):

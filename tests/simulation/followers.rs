@@ -11,9 +11,9 @@ use meltwater::stream::{ChangeBatch, ChangeStream, Start, StreamEvent, Until};
 use meltwater::table::{At, PositionStore, Table, Token};
 use meltwater::{Error, Result};
 
-use crate::support::replay::{Change, Replica, changes_in, history};
+use crate::support::replay::{Change, Replica, changes_in};
 use crate::support::{differ, scan};
-use crate::{World, tolerate};
+use crate::{POSITIONS, World, tolerate};
 
 /// How one life of a follower ended.
 enum Life {
@@ -102,6 +102,14 @@ async fn live_exactly(
     Ok(Life::CaughtUp)
 }
 
+/// Stores the position of a stream that has read nothing yet.
+pub async fn take_name(world: &World, actor: u64) -> Result<()> {
+    let table = world.table(actor, false).await?;
+    let positions = PositionStore::location(table.storage().clone(), POSITIONS)?;
+    let stream = table.stream().named(format!("f{actor}")).positions(positions);
+    stream.start(Start::Earliest).open().await?.close().await
+}
+
 /// Stores positions now and then under a name, on the faulty store: at least once.
 pub async fn named(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Result<()> {
     let dice = SeededIds::new(world.seed ^ (actor << 32));
@@ -122,8 +130,9 @@ pub async fn named(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Result<()
     }
     let table = world.table(actor, false).await?;
     let mut replica = Replica::default();
-    for snapshot in history(&table) {
-        replica.apply(seen.iter().filter(|c| c.snapshot == snapshot.snapshot_id()))?;
+    let past: Vec<i64> = world.chronicle.borrow().iter().map(|past| past.snapshot).collect();
+    for snapshot in past {
+        replica.apply(seen.iter().filter(|c| c.snapshot == snapshot))?;
     }
     let (expected, found) = (scan(&table, At::Current).await?, replica.rows());
     if expected != found {
@@ -140,7 +149,7 @@ async fn live_named(
     came: &mut Vec<Change>,
 ) -> Result<Life> {
     let table = world.table(actor, !last).await?;
-    let positions = PositionStore::location(table.storage().clone(), "memory:///positions")?;
+    let positions = PositionStore::location(table.storage().clone(), POSITIONS)?;
     let until = if last { Until::CaughtUp } else { Until::Forever };
     let stream = table.stream().named(format!("f{actor}")).positions(positions).until(until);
     let lanes = 1 + dice.below(8) as usize;
@@ -148,7 +157,7 @@ async fn live_named(
     let mut batches = if last { u64::MAX } else { dice.below(12) };
     while let Some(Some(batch)) = next(&mut changes).await? {
         came.extend(changes_in(table.schema(), &batch));
-        if dice.below(3) == 0 {
+        if dice.below(2) == 0 {
             changes.commit(batch.end()).await?;
         }
         if batches == 0 {

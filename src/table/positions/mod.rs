@@ -23,6 +23,9 @@ use record::Record;
 pub use hold::PositionHold;
 pub use log::PositionLog;
 
+/// How often files are listed while those that were listed are gone when they are read.
+const LISTINGS: usize = 5;
+
 /// Where named streams keep their positions.
 #[derive(Debug, Clone)]
 pub struct PositionStore {
@@ -213,20 +216,22 @@ impl PositionStore {
 
     /// Torn files are passed over: the number before them counts (TOK-7).
     async fn latest(&self, folder: &str) -> Result<Latest> {
-        let numbers = self.numbers(folder).await?;
-        let highest = numbers.last().copied().unwrap_or(0);
-        for number in numbers.iter().rev() {
-            if let Some(record) = self.read(&record::file(folder, *number)).await? {
-                return Ok(Latest { highest, record: Some(record) });
+        for _ in 0..LISTINGS {
+            let numbers = self.numbers(folder).await?;
+            let Some(highest) = numbers.last().copied() else {
+                return Ok(Latest { highest: 0, record: None });
+            };
+            for number in numbers.iter().rev() {
+                if let Some(record) = self.read(&record::file(folder, *number)).await? {
+                    return Ok(Latest { highest, record: Some(record) });
+                }
+                tracing::warn!(folder, number, "a stored position is torn or gone");
             }
-            tracing::warn!(folder, number, "a stored position is torn or gone, using an older one");
+            // A holder that is quicker than we are removes what was listed, once it has stored more.
         }
-        if highest > 0 {
-            return Err(Error::corrupt("no stored position of the stream is whole")
-                .with_context("folder", folder)
-                .with_hint("`meltwater streams reset` stores a new one"));
-        }
-        Ok(Latest { highest, record: None })
+        Err(Error::corrupt("no stored position of the stream is whole")
+            .with_context("folder", folder)
+            .with_hint("`meltwater streams reset` stores a new one"))
     }
 
     async fn read(&self, file: &str) -> Result<Option<Record>> {

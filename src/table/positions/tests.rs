@@ -87,6 +87,49 @@ async fn a_name_goes_on_where_it_was_stored_whatever_start_says() {
     assert!(files.len() <= 3, "old numbers stay: {files:?}");
 }
 
+/// Lists once as it was before a holder stored more and cleaned up.
+#[derive(Debug)]
+struct Overtaken {
+    log: Arc<MemoryLog>,
+    before: std::sync::Mutex<Option<Vec<String>>>,
+}
+
+#[async_trait::async_trait]
+impl PositionLog for Overtaken {
+    async fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let before = self.before.lock().unwrap().take();
+        match before {
+            Some(before) => Ok(before),
+            None => self.log.list(folder).await,
+        }
+    }
+
+    async fn create(&self, name: &str, value: bytes::Bytes) -> Result<crate::storage::Created> {
+        self.log.create(name, value).await
+    }
+
+    async fn read(&self, name: &str) -> Result<Option<bytes::Bytes>> {
+        self.log.read(name).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.log.delete(name).await
+    }
+}
+
+#[tokio::test]
+async fn a_reader_whom_a_quick_holder_overtakes_looks_again() {
+    let (_, table) = kit::table().await;
+    let (log, store) = memory();
+    let mut hold = store.hold(&table, "n", || Ok(token(&table, 1))).await.unwrap();
+    let before = std::sync::Mutex::new(Some(log.list("").await.unwrap()));
+    for n in 2..20 {
+        hold.store(&token(&table, n)).await.unwrap();
+    }
+    let reader = PositionStore::custom(Arc::new(Overtaken { log, before }));
+    assert_eq!(reader.load(&table, "n").await.unwrap().unwrap().token, token(&table, 19));
+}
+
 #[tokio::test]
 async fn the_older_of_two_holders_is_fenced() {
     let (_, table) = kit::table().await;

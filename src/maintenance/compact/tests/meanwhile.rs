@@ -222,6 +222,22 @@ async fn a_sorted_group_that_meets_new_position_deletes_is_planned_again() {
 }
 
 #[tokio::test]
+async fn position_deletes_of_a_neighbour_are_in_nobodys_way() {
+    // The reference takes a position delete file for one about every file of its partition, unless
+    // the bounds of its paths say otherwise: ours always name one data file.
+    let table = three_files().await;
+    let by_id = SortColumn { name: "id".into(), descending: true };
+    let options = CompactOptions { sort: Some(SortBy::Columns(vec![by_id])), ..options() };
+    let compact = table.compact(options);
+    let plan = compact.plan().await.unwrap();
+    append(&table, &[100, 101], 1).await;
+    delete_where(&table, "id = 100").await;
+    let report = compact.run_plan(plan).await.unwrap();
+    assert_eq!(ids(&table).await, (0..9).chain([101]).collect::<Vec<_>>());
+    assert_eq!((report.report.groups, report.report.conflicts), (1, 0));
+}
+
+#[tokio::test]
 async fn a_delete_of_the_old_partition_stops_rows_that_move_to_another_spec() {
     // Partitioned by day, then by nothing: moved rows are out of reach of deletes of a day.
     let (_, mut table) = partitioned().await;
