@@ -109,6 +109,9 @@ fn an_expiry_killed_between_metadata_and_files_leaves_orphans_for_the_next_hand(
         serde_json::json!([]),
         "there is nothing left to expire"
     );
+    for id in [24, 25] {
+        desk.ok_with(&["upsert", "t.t", "-"], &format!("{{\"id\":{id}}}\n"));
+    }
     std::thread::sleep(std::time::Duration::from_millis(20));
     let words = ["remove-orphans", "t.t", "--older-than", "0s", "--allow-younger"];
     let report = desk.json(&words);
