@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::breaks::{Breaks, OnGap, OnRollback, VerifyReplace};
 use super::columns::OnSchemaChange;
 use super::groups::Order;
 use super::named::key_fields;
@@ -40,6 +41,8 @@ pub(super) struct StreamOptions {
     pub dropped: Vec<ChangeKind>,
     pub skip_deletes: bool,
     pub on_schema_change: OnSchemaChange,
+    pub breaks: Breaks,
+    pub verify_replace: VerifyReplace,
     pub order: Order,
     pub lanes: usize,
     pub max_drift: Option<Duration>,
@@ -86,6 +89,8 @@ impl Table {
                 dropped: Vec::new(),
                 skip_deletes: false,
                 on_schema_change: OnSchemaChange::default(),
+                breaks: Breaks::default(),
+                verify_replace: VerifyReplace::default(),
                 order: Order::default(),
                 lanes: 1,
                 max_drift: None,
@@ -176,6 +181,26 @@ impl StreamBuilder {
         self
     }
 
+    /// What to do when snapshots between the position and the head have expired (default: end
+    /// with `PositionExpired`).
+    pub fn on_gap(mut self, on_gap: OnGap) -> Self {
+        self.options.breaks.on_gap = on_gap;
+        self
+    }
+
+    /// What to do when the branch was rolled back behind what was delivered, or replaced
+    /// (default: end with `HistoryRewritten`).
+    pub fn on_rollback(mut self, on_rollback: OnRollback) -> Self {
+        self.options.breaks.on_rollback = on_rollback;
+        self
+    }
+
+    /// Whether snapshots that claim to change no row are held to it (default: trusted).
+    pub fn verify_replace(mut self, verify: VerifyReplace) -> Self {
+        self.options.verify_replace = verify;
+        self
+    }
+
     /// The order of changes (default: per partition).
     pub fn order(mut self, order: Order) -> Self {
         self.options.order = order;
@@ -243,6 +268,21 @@ impl StreamBuilder {
                 "order per snapshot is one sequence: several lanes would break it",
                 "use one lane, or order per partition",
             );
+        }
+        if options.emit == Emit::Appends {
+            let hint = "emit `changes` or `upserts`, or leave the option out";
+            if options.breaks != Breaks::default() {
+                let option = match options.breaks.on_gap {
+                    OnGap::Net => "on_gap",
+                    OnGap::Refuse => "on_rollback",
+                };
+                let why = "a net difference takes rows back, which appends cannot show";
+                return refuse(option, why, hint);
+            }
+            if options.verify_replace != VerifyReplace::Trust {
+                let why = "appends cannot show what a rewrite took away";
+                return refuse("verify_replace", why, hint);
+            }
         }
         match (&options.name, &self.positions) {
             (Some(_), None) => refuse(

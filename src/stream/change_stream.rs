@@ -75,8 +75,11 @@ impl ChangeStream {
     /// # Errors
     /// `Unavailable`; `PositionExpired` and `HistoryRewritten`.
     pub async fn lag(&self) -> Result<Lag> {
-        let table = self.consumer.hub().state().table.clone();
-        table.refresh().await?.stream_lag(&self.token(), &self.description.branch)
+        let (table, breaks) = {
+            let state = self.consumer.hub().state();
+            (state.table.clone(), state.timeline.breaks())
+        };
+        table.refresh().await?.lag_over(&self.token(), &self.description.branch, breaks)
     }
 
     /// What this stream promises and what that costs.

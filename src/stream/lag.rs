@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::breaks::Breaks;
 use super::resume::resume;
 use super::timeline::Step;
 use crate::error::Result;
@@ -49,8 +50,14 @@ impl Table {
     /// # Errors
     /// `InvalidInput` for a token of another table; `PositionExpired` and `HistoryRewritten`.
     pub fn stream_lag(&self, token: &Token, branch: &str) -> Result<Lag> {
+        self.lag_over(token, branch, Breaks::default())
+    }
+
+    /// The same, over breaks in history that the stream bridges. A net difference counts as one
+    /// snapshot; how much it holds is known only by reading it.
+    pub(super) fn lag_over(&self, token: &Token, branch: &str, breaks: Breaks) -> Result<Lag> {
         token.check_table(self.metadata().uuid())?;
-        let (timeline, resumes) = resume(self, branch, token)?;
+        let (timeline, resumes) = resume(self, branch, token, breaks)?;
         let lowest = resumes.iter().map(|resume| resume.step).min().unwrap_or(0);
         let mut lag = Lag::default();
         let mut waiting_since = None;
@@ -74,7 +81,7 @@ impl Lag {
             self.files += sum(snapshot, &["total-data-files"]);
             self.bytes += sum(snapshot, &["total-files-size"]);
             self.rows += sum(snapshot, &["total-records"]);
-        } else if step.commit.operation != Operation::Replace {
+        } else if step.commit.net.is_none() && step.commit.operation != Operation::Replace {
             self.files +=
                 sum(snapshot, &["added-data-files", "deleted-data-files", "added-delete-files"]);
             self.bytes += sum(snapshot, &["added-files-size", "removed-files-size"]);

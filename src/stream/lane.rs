@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use tracing::Instrument;
@@ -15,7 +16,7 @@ use super::hub::Hub;
 use super::planner::expired_meanwhile;
 use super::retry::Patience;
 use super::split::{Out, Rows, Split, Work};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::read::{ChangeKind, ChangeRows};
 
 pub(super) struct LaneTask {
@@ -145,6 +146,9 @@ impl LaneTask {
         next: &mut u64,
     ) -> Result<Read> {
         let Some(last) = rows.ordinals.last() else { return Ok(Read::Whole) };
+        if split.refuses_rows {
+            return Err(false_claim(split, &rows));
+        }
         let after = last + 1;
         let ChangeRows { records, kinds, ordinals } = without(rows, &self.dropped)?;
         if records.num_rows() > 0 {
@@ -160,6 +164,33 @@ impl LaneTask {
         self.patience.reset();
         Ok(Read::Whole)
     }
+}
+
+/// A snapshot says that it changes nothing, and here is a row that it changes.
+fn false_claim(split: &Split, rows: &ChangeRows) -> Error {
+    let commit = &split.step.commit;
+    let error = Error::corrupt("a snapshot that claims to change no row does change some")
+        .with_context("snapshot", commit.snapshot_id)
+        .with_context("operation", format!("{:?}", commit.operation).to_lowercase())
+        .with_context("changed rows, at least", rows.kinds.len());
+    let error = match rows.kinds.first() {
+        Some(kind) => error.with_context("first", format!("{kind} {}", first_row(rows))),
+        None => error,
+    };
+    error.with_hint(
+        "verify_replace `emit` delivers these rows as changes, `trust` passes over them; tell the \
+         owner of the job that committed the snapshot",
+    )
+}
+
+fn first_row(rows: &ChangeRows) -> String {
+    let options = FormatOptions::default().with_null("null");
+    let schema = rows.records.schema();
+    let cells = schema.fields().iter().zip(rows.records.columns()).filter_map(|(field, column)| {
+        let cell = ArrayFormatter::try_new(column.as_ref(), &options).ok()?;
+        Some(format!("{}={}", field.name(), cell.value(0)))
+    });
+    cells.collect::<Vec<_>>().join(" ")
 }
 
 /// The rows of other kinds.

@@ -12,6 +12,7 @@
 mod ahead;
 mod assigner;
 mod batch;
+mod breaks;
 mod builder;
 mod change_stream;
 mod columns;
@@ -41,6 +42,7 @@ mod tests;
 mod timeline;
 
 pub use batch::{ChangeBatch, Naming, StreamEvent};
+pub use breaks::{OnGap, OnRollback, VerifyReplace};
 pub use builder::StreamBuilder;
 pub use change_stream::{ChangeStream, Lane};
 pub use columns::{OnSchemaChange, SchemaChange};

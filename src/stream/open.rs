@@ -48,11 +48,12 @@ impl StreamBuilder {
             Some(hold) => checked(hold.token().clone(), &table, &options)?,
             None => start()?,
         };
-        let (timeline, resumes) = resume(&table, &options.branch, &token)?;
+        let (timeline, resumes) = resume(&table, &options.branch, &token, options.breaks)?;
         let (columns, readers) = Columns::new(&table, &options, &timeline, &resumes)?;
         let until = until(&options, &table, &timeline, &resumes)?;
         let description = Description::new(&table, &options, token.clone());
         tracing::debug!(%description, "opened a stream");
+        let key = readers.first().map(|reader| reader.key_ids()).unwrap_or_default();
         let lanes = State::lanes_with(readers, options.marks, options.memory_budget / 4);
         let assigner = Assigner::new(options.max_drift);
         let plan = PlanOptions {
@@ -60,6 +61,8 @@ impl StreamBuilder {
             order: options.order,
             skip_deletes: options.skip_deletes,
             lanes: options.lanes,
+            verify_replace: options.verify_replace,
+            key,
             resumes: resumes.clone(),
         };
         let located = (timeline, resumes);
@@ -94,7 +97,7 @@ fn run(
 }
 
 fn start_token(table: &Table, options: &StreamOptions) -> Result<Token> {
-    match (options.start.place(table, &options.branch)?, &options.start) {
+    match (options.start.place(table, &options.branch, options.breaks)?, &options.start) {
         (None, Start::At(token)) => checked(token.clone(), table, options),
         (place, _) => {
             let place = place.ok_or_else(|| Error::internal("a start without a place"))?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::breaks::VerifyReplace;
 use super::groups::{Order, lane_of};
 use super::queue::PlanCursor;
 use super::resume::{Resume, Wanted};
@@ -11,7 +12,7 @@ use super::state::Plannable;
 use super::timeline::Step;
 use crate::error::{Error, Result};
 use crate::read::Emit;
-use crate::scan::{AddedFile, ChangeClass, Grouping, SnapshotChanges};
+use crate::scan::{AddedFile, Base, ChangeClass, Grouping, SnapshotChanges};
 use crate::spec::StableHasher;
 use crate::table::{Cursor, Table};
 
@@ -23,6 +24,9 @@ pub(super) struct PlanOptions {
     /// Whether `Appends` passes over snapshots that delete, instead of refusing them.
     pub skip_deletes: bool,
     pub lanes: usize,
+    pub verify_replace: VerifyReplace,
+    /// The field ids of the key, where it is known.
+    pub key: Vec<i32>,
     /// By group, where it goes on.
     pub resumes: Vec<Resume>,
 }
@@ -55,7 +59,16 @@ impl StepPlan {
             Order::PerPartition | Order::Unordered => Grouping::Partition,
             Order::PerSnapshot => Grouping::Snapshot,
         };
-        let changes = table.plan_changes(&step.snapshot, grouping).await?;
+        let net = |base| table.plan_net(base, &step.snapshot, grouping, &options.key);
+        let changes = match step.base() {
+            Base::Parent => table.plan_changes(&step.snapshot, grouping).await?,
+            base => net(base).await?,
+        };
+        let is_claim = changes.class() == ChangeClass::Nothing && !changes.is_net();
+        let changes = match is_claim && options.verify_replace != VerifyReplace::Trust {
+            true => net(Base::Unclaimed).await?,
+            false => changes,
+        };
         Ok(match changes.class() {
             ChangeClass::Nothing => Self::Nothing,
             ChangeClass::Inserts => Self::Files(changes),
@@ -72,6 +85,12 @@ impl StepPlan {
             Self::Refused => Err(refuse_deletes(table, step)),
             _ => Ok(()),
         }
+    }
+
+    /// True when the step is one unit over partitions that several groups have.
+    pub fn joins_groups(&self) -> bool {
+        let Self::Units(changes) = self else { return false };
+        changes.units().iter().any(|unit| unit.partition().is_none())
     }
 
     /// The specs of the files that the step adds.
@@ -173,7 +192,7 @@ impl Picked<'_> {
         let group = self.options.order.group_of(Some(&task.file.partition_key()), digest);
         let bytes = task.file.file_size_in_bytes;
         let cursor = Cursor::File { manifest, entry, row: 0 };
-        self.add(group, cursor, digest, bytes, || Work::File(task.clone()))
+        self.add(group, cursor, digest, bytes, false, || Work::File(task.clone()))
     }
 
     fn units(&mut self, changes: &Arc<SnapshotChanges>) -> Result<Option<PlanCursor>> {
@@ -187,7 +206,9 @@ impl Picked<'_> {
                 .map_err(|e| Error::internal("too many change units").with_source(e))?;
             let start = Cursor::Unit { unit: place, ordinal: 0 };
             let work = || Work::Unit(changes.clone(), at);
-            self.add(group, start, unit.digest(), unit.bytes(), work)?;
+            let refuses_rows = changes.base() == Base::Unclaimed
+                && self.options.verify_replace == VerifyReplace::Refuse;
+            self.add(group, start, unit.digest(), unit.bytes(), refuses_rows, work)?;
         }
         Ok(None)
     }
@@ -198,6 +219,7 @@ impl Picked<'_> {
         cursor: Cursor,
         digest: u64,
         bytes: u64,
+        refuses_rows: bool,
         work: impl FnOnce() -> Work,
     ) -> Result<()> {
         if lane_of(group, self.options.lanes) != self.wanted.lane {
@@ -213,7 +235,8 @@ impl Picked<'_> {
         };
         let cursor = cursor.at_row(next);
         self.bytes += bytes;
-        self.splits.push(Split { step: step.clone(), group, cursor, digest, bytes, work: work() });
+        let (step, work) = (step.clone(), work());
+        self.splits.push(Split { step, group, cursor, digest, bytes, refuses_rows, work });
         Ok(())
     }
 }

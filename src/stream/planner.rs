@@ -173,7 +173,8 @@ pub(super) async fn expired_meanwhile(table: &Table, step: &Step, error: Error) 
         return error;
     }
     let Ok(fresh) = table.refresh().await else { return error };
-    if fresh.snapshot(step.id()).is_ok() {
+    let base = step.commit.net.and_then(|net| net.from);
+    if fresh.snapshot(step.id()).is_ok() && base.is_none_or(|id| fresh.snapshot(id).is_ok()) {
         return error;
     }
     Error::new(ErrorKind::PositionExpired, "the snapshot expired before it was delivered")

@@ -1,9 +1,10 @@
 //! Where each group goes on: a token, looked up in a timeline.
 
-use super::timeline::{Timeline, snapshots_after};
+use super::breaks::Breaks;
+use super::timeline::{Route, Timeline, snapshots_after};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::SnapshotId;
-use crate::table::{Cursor, Inside, Place, Table, Token};
+use crate::spec::{SnapshotId, SnapshotRef};
+use crate::table::{Cursor, Inside, NetStep, Place, SnapshotRange, Table, Token};
 
 /// Where a group goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,36 +58,129 @@ pub(super) fn resume(
     table: &Table,
     branch: &str,
     token: &Token,
+    breaks: Breaks,
 ) -> Result<(Timeline, Vec<Resume>)> {
-    let places: Vec<Place> = token.places().map(|(_, place)| place).collect();
-    let timeline = match places.iter().find(|place| place.is_full()).and_then(Place::snapshot) {
-        Some(id) => {
-            // Other groups may stand behind the full phase, on snapshots that were undone since.
-            let others = places.iter().filter(|place| !place.is_full());
-            for id in others.filter_map(Place::snapshot) {
-                snapshots_after(table, branch, Some(id))?;
+    let mut places: Vec<Place> = token.places().map(|(_, place)| place).collect();
+    let route = match begun_net(table, &places)? {
+        Some(route) => route,
+        None => {
+            places.iter_mut().for_each(behind_net);
+            let on_branch = |after| snapshots_after(table, branch, after);
+            match route(table, &places, &on_branch) {
+                Err(broken) if breaks.allows(&broken) => broken_off(table, &places, broken)?,
+                route => route?,
             }
-            Timeline::new(table, branch, Some(id), true)?
         }
-        None => Timeline::new(table, branch, lowest(table, branch, &places)?, false)?,
     };
+    let timeline = Timeline::new(table, branch, route, breaks)?;
     let resumes = places.iter().map(|place| locate(&timeline, *place)).collect::<Result<_>>()?;
     Ok((timeline, resumes))
 }
 
+/// A group behind the whole of a net difference stands after the snapshot it led to.
+fn behind_net(place: &mut Place) {
+    if let Place::Net(net, None) = place {
+        *place = Place::After(net.to);
+    }
+}
+
+/// The route through a net difference that not all groups are past: first those snapshots before
+/// it that some group has not taken in yet, which the branch may have lost since.
+fn begun_net(table: &Table, places: &[Place]) -> Result<Option<Route>> {
+    let nets = || {
+        places.iter().filter_map(|place| match place {
+            Place::Net(net, inside) => Some((*net, inside.is_some())),
+            _ => None,
+        })
+    };
+    let Some((net, _)) = nets().next() else { return Ok(None) };
+    if nets().any(|(other, _)| other != net) {
+        return Err(lost());
+    }
+    let Some(from) = net.from else {
+        let others = places.iter().any(|place| *place == Place::Origin);
+        let begun = others || nets().any(|(_, begun)| begun);
+        return Ok(begun.then(|| Route { net_to: Some(net.to), ..Route::default() }));
+    };
+    let is_before = |place: &&Place| {
+        !matches!(place, Place::Net(..))
+            && place.snapshot().is_none_or(|id| table.is_ancestor(id, from))
+    };
+    let before: Vec<Place> = places.iter().filter(is_before).copied().collect();
+    if before.is_empty() && !nets().any(|(_, begun)| begun) {
+        return Ok(None);
+    }
+    table.snapshot(from).map_err(|error| half_expired(from).with_source(error))?;
+    let to_it = |after| table.snapshots_between(SnapshotRange { after, through: from });
+    let route = match before.is_empty() {
+        true => Route { from: Some(from), ..Route::default() },
+        false => route(table, &before, &to_it)?,
+    };
+    Ok(Some(Route { tip: Some(from), net_to: Some(net.to), ..route }))
+}
+
+/// The route when the branch has lost a place: all groups first come to the furthest place, along
+/// its own history, and the timeline bridges the break from there.
+fn broken_off(table: &Table, places: &[Place], broken: Error) -> Result<Route> {
+    let known = |place: &Place| table.metadata().snapshot_by_id(place.snapshot()?.0);
+    let Some(tip) = places.iter().filter_map(known).max_by_key(|s| s.sequence_number()) else {
+        // Before the first snapshot there was an empty table.
+        let at_origin = places.iter().all(|place| *place == Place::Origin);
+        return if at_origin { Ok(Route::default()) } else { Err(broken) };
+    };
+    let through = SnapshotId(tip.snapshot_id());
+    let to_tip = |after| table.snapshots_between(SnapshotRange { after, through });
+    match route(table, places, &to_tip) {
+        Ok(route) => Ok(Route { tip: Some(through), ..route }),
+        Err(_) => Err(Error::new(
+            broken.kind(),
+            "the stream's lanes stand on two sides of a break in history, and what lies between \
+             cannot be told",
+        )
+        .with_context("table", table.ident())
+        .with_context("furthest", through)
+        .with_source(broken)
+        .with_hint("start anew with a full read; commit all lanes often so that they stay close")),
+    }
+}
+
+/// Where a timeline has to begin so that it holds all places, which lie on one history.
+fn route(
+    table: &Table,
+    places: &[Place],
+    history: &impl Fn(Option<SnapshotId>) -> Result<Vec<SnapshotRef>>,
+) -> Result<Route> {
+    let Some(id) = places.iter().find(|place| place.is_full()).and_then(Place::snapshot) else {
+        return Ok(Route { from: lowest(table, places, history)?, ..Route::default() });
+    };
+    // Other groups may stand behind the full phase, on snapshots that were undone since.
+    for place in places.iter().filter_map(Place::snapshot) {
+        history(Some(place))?;
+    }
+    Ok(Route { from: Some(id), full: true, ..Route::default() })
+}
+
 /// The snapshot after which the group that is furthest back goes on.
-fn lowest(table: &Table, branch: &str, places: &[Place]) -> Result<Option<SnapshotId>> {
+fn lowest(
+    table: &Table,
+    places: &[Place],
+    history: &impl Fn(Option<SnapshotId>) -> Result<Vec<SnapshotRef>>,
+) -> Result<Option<SnapshotId>> {
     let mut lowest: Option<(usize, Option<SnapshotId>)> = None;
     for place in places {
         let after = match place {
             Place::Origin => None,
             Place::After(id) | Place::Full(id, _) => Some(*id),
-            Place::Within(id, _) => parent_of(table, branch, *id)?,
+            Place::Net(net, _) => Some(net.to),
+            Place::Within(id, _) => {
+                history(Some(*id))?;
+                parent_of(table, *id)?
+            }
         };
         if lowest.is_some_and(|(_, known)| known == after) {
             continue;
         }
-        let ahead = snapshots_after(table, branch, after)?.len();
+        let ahead = history(after)?.len();
         if lowest.is_none_or(|(most, _)| ahead > most) {
             lowest = Some((ahead, after));
         }
@@ -96,40 +190,60 @@ fn lowest(table: &Table, branch: &str, places: &[Place]) -> Result<Option<Snapsh
 
 /// The parent of a snapshot in whose middle a group stopped. Only a snapshot that is still there
 /// can be gone on with in its middle.
-fn parent_of(table: &Table, branch: &str, id: SnapshotId) -> Result<Option<SnapshotId>> {
-    snapshots_after(table, branch, Some(id))?;
+fn parent_of(table: &Table, id: SnapshotId) -> Result<Option<SnapshotId>> {
     match table.metadata().snapshot_by_id(id.0) {
         Some(snapshot) => Ok(snapshot.parent_snapshot_id().map(SnapshotId)),
-        None => Err(Error::new(
-            ErrorKind::PositionExpired,
-            "the snapshot in whose middle the stream stopped has expired",
-        )
-        .with_context("snapshot", id)
-        .with_context("earliest usable", format!("after:{id}"))
-        .with_hint("start with a full read, or after that snapshot if the gap does not matter")),
+        None => Err(half_expired(id)),
     }
 }
 
+fn half_expired(id: SnapshotId) -> Error {
+    Error::new(
+        ErrorKind::PositionExpired,
+        "the snapshot in whose middle the stream stopped has expired",
+    )
+    .with_context("snapshot", id)
+    .with_context("earliest usable", format!("after:{id}"))
+    .with_hint("start with a full read, or after that snapshot if the gap does not matter")
+}
+
+fn lost() -> Error {
+    Error::invalid("the token's places do not fit together")
+        .with_hint("its lanes stand on two sides of a break in history: start anew")
+}
+
+/// A place that a timeline has twice, which only a branch that went back and forth again can
+/// bring about, is not guessed.
 fn locate(timeline: &Timeline, place: Place) -> Result<Resume> {
-    let step_of = |id: SnapshotId, is_full: bool| {
-        let same = |s: &&std::sync::Arc<super::timeline::Step>| {
-            s.id() == id && s.commit.is_full == is_full
+    let steps = |id: SnapshotId, is_full: bool, net: Option<NetStep>| {
+        let same = move |s: &&std::sync::Arc<super::timeline::Step>| {
+            s.id() == id && s.commit.is_full == is_full && s.commit.net == net
         };
-        timeline.steps().find(same).map(|s| s.number)
+        timeline.steps().filter(same).map(|s| s.number).collect::<Vec<u64>>()
     };
-    let lost = || Error::invalid("the token's places do not fit together");
+    let only = |found: Vec<u64>| match found.as_slice() {
+        [one] => Ok(*one),
+        _ => Err(lost()),
+    };
     Ok(match place {
         Place::Origin => Resume { step: 0, inside: None },
-        Place::Full(id, inside) => Resume { step: step_of(id, true).ok_or_else(lost)?, inside },
+        Place::Full(id, inside) => Resume { step: only(steps(id, true, None))?, inside },
         Place::Within(id, inside) => {
-            let step = step_of(id, false).ok_or_else(lost)?;
-            Resume { step, inside: Some(inside) }
+            Resume { step: only(steps(id, false, None))?, inside: Some(inside) }
+        }
+        Place::Net(net, inside) => {
+            let step = only(steps(net.to, false, Some(net)))?;
+            Resume { step: step + u64::from(inside.is_none()), inside }
         }
         // Not on the timeline: it is what the timeline starts after.
-        Place::After(id) => match step_of(id, false).or_else(|| step_of(id, true)) {
-            Some(done) => Resume { step: done + 1, inside: None },
-            None if timeline.begins_full() => return Err(lost()),
-            None => Resume { step: 0, inside: None },
-        },
+        Place::After(id) => {
+            let mut behind = steps(id, false, None);
+            behind.extend(steps(id, true, None));
+            let mut found: Vec<u64> = behind.into_iter().map(|step| step + 1).collect();
+            if timeline.from == Some(id) && !timeline.begins_full() {
+                found.push(0);
+            }
+            Resume { step: only(found)?, inside: None }
+        }
     })
 }

@@ -21,6 +21,8 @@ pub(super) struct Split {
     pub digest: u64,
     /// What reading it will cost.
     pub bytes: u64,
+    /// Its snapshot claims that it holds no change, and is held to it (STR-22).
+    pub refuses_rows: bool,
     pub work: Work,
 }
 
@@ -47,11 +49,11 @@ impl Split {
     /// Where the split's group stands once rows before `next` are delivered.
     pub fn place(&self, next: u64) -> Place {
         let inside = Inside { cursor: self.cursor.at_row(next), digest: self.digest };
-        let id = self.step.id();
-        if self.step.commit.is_full {
-            Place::Full(id, Some(inside))
-        } else {
-            Place::Within(id, inside)
+        let (id, commit) = (self.step.id(), &self.step.commit);
+        match commit.net {
+            Some(net) => Place::Net(net, Some(inside)),
+            None if commit.is_full => Place::Full(id, Some(inside)),
+            None => Place::Within(id, inside),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Where a stream begins and ends.
 
+use super::breaks::Breaks;
 use super::timeline::{head_of, snapshots_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{SnapshotId, SnapshotRef};
@@ -41,13 +42,18 @@ impl Start {
     /// # Errors
     /// `NotFound` for an unknown snapshot; `PositionExpired` for a time before what is kept;
     /// `HistoryRewritten` for a snapshot of another branch.
-    pub(super) fn place(&self, table: &Table, branch: &str) -> Result<Option<Place>> {
+    pub(super) fn place(
+        &self,
+        table: &Table,
+        branch: &str,
+        breaks: Breaks,
+    ) -> Result<Option<Place>> {
         let head = head_of(table, branch)?;
         let full = |s: &SnapshotRef| Place::Full(SnapshotId(s.snapshot_id()), None);
         let after = |s: &SnapshotRef| Place::After(SnapshotId(s.snapshot_id()));
         Ok(Some(match self {
             Self::At(_) => return Ok(None),
-            Self::AfterSnapshot(id) => after_snapshot(table, branch, *id)?,
+            Self::AfterSnapshot(id) => after_snapshot(table, branch, *id, breaks)?,
             _ if head.is_none() => Place::Origin,
             Self::Earliest => oldest(table, head.as_ref()).map_or(Place::Origin, |s| full(&s)),
             Self::Latest => head.as_ref().map_or(Place::Origin, after),
@@ -61,9 +67,10 @@ fn oldest(table: &Table, head: Option<&SnapshotRef>) -> Option<SnapshotRef> {
     table.ancestors(SnapshotId(head?.snapshot_id())).last().cloned()
 }
 
-fn after_snapshot(table: &Table, branch: &str, id: SnapshotId) -> Result<Place> {
+fn after_snapshot(table: &Table, branch: &str, id: SnapshotId, breaks: Breaks) -> Result<Place> {
     match snapshots_after(table, branch, Some(id)) {
         Ok(_) => Ok(Place::After(id)),
+        Err(e) if breaks.allows(&e) && table.snapshot(id).is_ok() => Ok(Place::After(id)),
         // A snapshot that the table does not know was never there, as far as anybody can tell.
         Err(e) if e.kind() == ErrorKind::HistoryRewritten => {
             Err(table.snapshot(id).err().unwrap_or(e))

@@ -17,7 +17,7 @@ use super::split::{Out, Queued, Split};
 use super::timeline::{Step, Timeline};
 use crate::error::Error;
 use crate::read::ChangeReader;
-use crate::table::{Place, Table, Token};
+use crate::table::{Table, Token};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -157,6 +157,12 @@ impl State {
             is_barrier |= turn.announced.is_some();
             self.turns.insert(step.number, Arc::new(turn));
         }
+        // All groups come to one point before a net difference, and none runs ahead of it
+        // (STR-21).
+        if step.commit.net.is_some() || plan.joins_groups() {
+            is_barrier = true;
+            self.assigner.add_barrier(step.number + 1);
+        }
         if let Some(specs) = plan.specs().filter(|specs| !specs.is_empty()) {
             is_barrier |= self.specs.as_ref().is_some_and(|known| known != specs);
             self.specs = Some(specs.clone());
@@ -247,7 +253,7 @@ impl State {
         for group in 0..self.delivered.groups() {
             let resume = self.resumes.get(usize::from(group));
             if self.owns(lane, group) && resume.is_some_and(|r| r.step <= step.number) {
-                self.delivered.set(group, Place::After(step.id()));
+                self.delivered.set(group, step.end());
             }
         }
         let oldest = self.lanes.iter().map(|l| l.finished.min(l.standing())).min().unwrap_or(0);

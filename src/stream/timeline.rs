@@ -6,9 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::breaks::Breaks;
 use crate::error::{Error, ErrorKind, Result};
+use crate::scan::Base;
 use crate::spec::{MAIN_BRANCH, Operation, SnapshotId, SnapshotRef};
-use crate::table::{At, Place, Table};
+use crate::table::{At, NetStep, Place, SnapshotRange, Table};
 
 /// The commit that a batch belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +27,12 @@ pub struct CommitInfo {
     pub operation: Operation,
     /// True for the rows of the whole snapshot, read before the changes that follow it.
     pub is_full: bool,
+    /// For a net difference in place of history that broke: between which snapshots.
+    pub net: Option<NetStep>,
 }
 
-/// One snapshot to deliver: its changes, or first of all its rows.
+/// One snapshot to deliver: its changes, or first of all its rows, or what tells it from a
+/// snapshot that it does not descend from.
 #[derive(Debug)]
 pub(super) struct Step {
     pub number: u64,
@@ -35,15 +40,44 @@ pub(super) struct Step {
     pub commit: Arc<CommitInfo>,
 }
 
+/// How a step comes to its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the parent.
+    Changes,
+    /// From nothing, as the rows that are there.
+    Full,
+    /// From any other snapshot, or an empty table.
+    Net(Option<SnapshotId>),
+}
+
+/// How a timeline comes from a position to the branch.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Route {
+    /// The snapshot that was delivered; `None` before the first one.
+    pub from: Option<SnapshotId>,
+    /// Its rows come first.
+    pub full: bool,
+    /// Then the snapshots up to this one, whether or not the branch still has it.
+    pub tip: Option<SnapshotId>,
+    /// Then a net difference that was begun.
+    pub net_to: Option<SnapshotId>,
+}
+
 impl Step {
-    fn new(number: u64, snapshot: &SnapshotRef, before_ms: i64, is_full: bool) -> Arc<Self> {
+    fn new(number: u64, snapshot: &SnapshotRef, before_ms: i64, way: Way) -> Arc<Self> {
+        let to = SnapshotId(snapshot.snapshot_id());
         let commit = CommitInfo {
-            snapshot_id: SnapshotId(snapshot.snapshot_id()),
+            snapshot_id: to,
             sequence_number: snapshot.sequence_number(),
             committed_at_ms: snapshot.timestamp_ms(),
             time_ms: snapshot.timestamp_ms().max(before_ms),
             operation: snapshot.summary().operation.clone(),
-            is_full,
+            is_full: way == Way::Full,
+            net: match way {
+                Way::Net(from) => Some(NetStep { from, to }),
+                _ => None,
+            },
         };
         Arc::new(Self { number, snapshot: snapshot.clone(), commit: Arc::new(commit) })
     }
@@ -55,14 +89,28 @@ impl Step {
     pub fn time_ms(&self) -> i64 {
         self.commit.time_ms
     }
+
+    /// What its changes are measured from.
+    pub fn base(&self) -> Base {
+        self.commit.net.map_or(Base::Parent, |net| Base::Snapshot(net.from))
+    }
+
+    /// Where a group stands that is past it.
+    pub fn end(&self) -> Place {
+        match self.commit.net {
+            Some(net) => Place::Net(net, None),
+            None => Place::After(self.id()),
+        }
+    }
 }
 
 /// The steps from a stream's position to the head of its branch.
 #[derive(Debug)]
 pub(super) struct Timeline {
     branch: String,
+    breaks: Breaks,
     /// What the first step comes after.
-    from: Option<SnapshotId>,
+    pub from: Option<SnapshotId>,
     steps: VecDeque<Arc<Step>>,
     /// The number of the next step.
     end: u64,
@@ -72,8 +120,12 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// The steps after `from`; with `full`, the rows of that snapshot come first.
-    pub fn new(table: &Table, branch: &str, from: Option<SnapshotId>, full: bool) -> Result<Self> {
+    /// The steps of a route, and behind it those to the head of the branch.
+    ///
+    /// # Errors
+    /// As [`Timeline::extend`].
+    pub fn new(table: &Table, branch: &str, route: Route, breaks: Breaks) -> Result<Self> {
+        let Route { from, full, tip, net_to } = route;
         let before = from.and_then(|id| table.metadata().snapshot_by_id(id.0));
         let last_time_ms = match before {
             Some(snapshot) => time_of(table, snapshot),
@@ -81,6 +133,7 @@ impl Timeline {
         };
         let mut timeline = Self {
             branch: branch.to_string(),
+            breaks,
             from,
             steps: VecDeque::new(),
             end: 0,
@@ -89,7 +142,18 @@ impl Timeline {
         };
         if let Some(id) = from.filter(|_| full) {
             let Some(snapshot) = before else { return Err(expired(table, branch, id)) };
-            timeline.push(snapshot, true);
+            timeline.push(snapshot, Way::Full);
+        }
+        if let Some(through) = tip {
+            for snapshot in table.snapshots_between(SnapshotRange { after: from, through })? {
+                timeline.push(&snapshot, Way::Changes);
+            }
+        }
+        if let Some(to) = net_to {
+            let snapshot = table.metadata().snapshot_by_id(to.0).cloned();
+            let to = snapshot.ok_or_else(|| expired(table, branch, to))?;
+            let from = timeline.last;
+            timeline.push(&to, Way::Net(from));
         }
         timeline.extend(table)?;
         Ok(timeline)
@@ -99,20 +163,35 @@ impl Timeline {
     ///
     /// # Errors
     /// `PositionExpired`, `HistoryRewritten`.
+    ///
+    /// Where history breaks behind what is known, a net difference bridges the break if the
+    /// stream asked for that: from the last snapshot known, so that all lanes come to one point
+    /// before it.
     pub fn extend(&mut self, table: &Table) -> Result<bool> {
-        let added = snapshots_after(table, &self.branch, self.last)?;
-        for snapshot in &added {
-            self.push(snapshot, false);
+        let mut added = snapshots_after(table, &self.branch, self.last);
+        let bridged = added.is_err();
+        if let Err(broken) = added {
+            let to = self.breaks.target(table, &self.branch, self.last, broken)?;
+            self.push(&to, Way::Net(self.last));
+            added = snapshots_after(table, &self.branch, self.last);
         }
-        Ok(!added.is_empty())
+        let added = added?;
+        for snapshot in &added {
+            self.push(snapshot, Way::Changes);
+        }
+        Ok(bridged || !added.is_empty())
     }
 
-    fn push(&mut self, snapshot: &SnapshotRef, is_full: bool) {
-        let step = Step::new(self.end, snapshot, self.last_time_ms, is_full);
+    fn push(&mut self, snapshot: &SnapshotRef, way: Way) {
+        let step = Step::new(self.end, snapshot, self.last_time_ms, way);
         self.end += 1;
         self.last = Some(step.id());
         self.last_time_ms = step.time_ms();
         self.steps.push_back(step);
+    }
+
+    pub fn breaks(&self) -> Breaks {
+        self.breaks
     }
 
     pub fn branch(&self) -> &str {
@@ -209,9 +288,18 @@ pub(super) fn snapshots_after(
     match (from, missing) {
         // The history is whole and does not hold the position.
         (Some(id), None) => Err(rewritten(table, branch, id)),
+        // What is left of the history is older than the position, and does not hold it.
+        (Some(id), Some(_)) if is_younger(table, id, found.last()) => {
+            Err(rewritten(table, branch, id))
+        }
         (Some(id), Some(_)) => Err(expired(table, branch, id)),
         (None, _) => Err(expired_origin(table, branch)),
     }
+}
+
+fn is_younger(table: &Table, id: SnapshotId, oldest: Option<&SnapshotRef>) -> bool {
+    let known = table.metadata().snapshot_by_id(id.0);
+    known.zip(oldest).is_some_and(|(known, o)| known.sequence_number() >= o.sequence_number())
 }
 
 /// The earliest place that a stream of this branch can start after.
@@ -222,18 +310,35 @@ pub(super) fn earliest_usable(table: &Table, branch: &str) -> Option<Place> {
 }
 
 fn rewritten(table: &Table, branch: &str, from: SnapshotId) -> Error {
-    Error::new(ErrorKind::HistoryRewritten, "the branch no longer contains the stream's position")
-        .with_context("table", table.ident())
-        .with_context("branch", branch)
-        .with_context("position", from)
-        .with_hint(
+    let error = Error::new(
+        ErrorKind::HistoryRewritten,
+        "the branch no longer contains the stream's position",
+    )
+    .with_context("table", table.ident())
+    .with_context("branch", branch)
+    .with_context("position", from);
+    match table.metadata().snapshot_by_id(from.0) {
+        Some(_) => error.with_hint(
+            "the branch was rolled back or replaced: rows delivered since may not be in the table; \
+             on_rollback `net` goes on with the net difference to the new head, a full read starts \
+             anew",
+        ),
+        None => error.with_hint(
             "the branch was rolled back or replaced: rows delivered since may not be in the table; \
              start anew, for example with a full read",
-        )
+        ),
+    }
 }
 
 fn expired(table: &Table, branch: &str, from: SnapshotId) -> Error {
-    gone(table, branch, &format!("snapshot {from}"))
+    let error = gone(table, branch, &format!("snapshot {from}"));
+    match table.metadata().snapshot_by_id(from.0) {
+        Some(_) => error.with_hint(
+            "the position itself is still there: on_gap `net` goes on with the net difference to \
+             the oldest snapshot of the branch; a full read starts anew",
+        ),
+        None => error,
+    }
 }
 
 fn expired_origin(table: &Table, branch: &str) -> Error {

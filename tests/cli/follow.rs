@@ -435,3 +435,23 @@ fn what_cannot_be_followed_is_refused_with_a_reason() {
     let said = desk.run(&["follow", "t.t", "--to", "notes.txt"]);
     assert_fails(&said, 1, &["notes.txt", "hint:"]);
 }
+
+#[test]
+fn a_rollback_is_refused_with_advice_or_undone_as_asked() {
+    let desk = Desk::with_orders();
+    let first = desk.json(&["inspect", "snapshots", "t.t"])[0]["snapshot_id"].to_string();
+    change(&desk);
+    let mut rows = desk.followed(&[&CAUGHT_UP[..], &["--tokens"]].concat());
+    let token = rows.last().unwrap()["_token"].as_str().unwrap().to_string();
+    desk.ok(&["rollback", "t.t", "--to-snapshot", &first]);
+    desk.ok_with(&["append", "t.t", "-"], "{\"id\":9}\n");
+    let go_on = ["follow", "t.t", "--from", &format!("at:{token}"), "--until", "caught-up"];
+    assert_fails(&desk.run(&go_on), 1, &["history rewritten", "on_rollback `net`"]);
+    rows.extend(desk.followed(&[&go_on[2..], &["--on-rollback", "net"]].concat()));
+    assert_eq!(replayed(&rows), desk.table());
+    let lines = [&go_on[..], &["--on-rollback", "net", "--format", "lines"]].concat();
+    let text = desk.ok(&lines);
+    assert!(text.contains("net difference from snapshot"), "{text}");
+    let bad = [&go_on[..], &["--on-gap", "net", "--emit", "appends"]].concat();
+    assert_fails(&desk.run(&bad), 1, &["on_gap"]);
+}

@@ -57,6 +57,9 @@ impl<W: Write> LinesSink<W> {
             let head =
                 format!("snapshot {}  {}", changes.snapshot_id, show_ms(changes.committed_ms));
             text.push_str(&self.paint(BOLD, &head));
+            if let Some(remark) = &changes.remark {
+                text.push_str(&format!("  {}", self.paint(DIM, remark)));
+            }
             text.push('\n');
         }
         let options = FormatOptions::default().with_null("null");

@@ -113,6 +113,18 @@ pub(super) struct Follow {
     /// Kinds of changes to leave out: insert, update_before, update_after, delete
     #[arg(long, value_name = "KIND,…", value_delimiter = ',')]
     drop: Vec<String>,
+    /// When snapshots expired that were not followed yet: end, or go on with the net difference
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "net"], default_value = "refuse")]
+    on_gap: String,
+    /// When the branch was rolled back behind what was followed: end, or go on with the net
+    /// difference, which undoes it
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "net"], default_value = "refuse")]
+    on_rollback: String,
+    /// Snapshots that claim to change no row: pass over them, read them and end if they do, or
+    /// print what they do change
+    #[arg(long, value_name = "WHAT", value_parser = ["trust", "refuse", "emit"],
+        default_value = "trust")]
+    verify_replace: String,
     /// How changes are printed [default: lines on a terminal, jsonl otherwise]
     #[arg(long, value_enum)]
     format: Option<ChangeFormat>,
@@ -204,7 +216,10 @@ impl Follow {
                 _ => Order::PerPartition,
             })
             .on_schema_change(self.on_schema_change)
-            .lanes(usize::from(self.lanes));
+            .lanes(usize::from(self.lanes))
+            .on_gap(self.on_gap.parse()?)
+            .on_rollback(self.on_rollback.parse()?)
+            .verify_replace(self.verify_replace.parse()?);
         if let Some(name) = &self.name {
             let folder = session.positions(&self.table, self.positions.as_deref())?;
             stream = stream.named(name).positions(folder);

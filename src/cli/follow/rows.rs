@@ -23,6 +23,8 @@ pub(in crate::cli) struct Changes {
     pub(super) snapshot_id: i64,
     /// When that was.
     pub(super) committed_ms: i64,
+    /// What it was besides a commit like others.
+    pub(super) remark: Option<String>,
     /// Where to go on after the last row.
     pub(super) token: String,
 }
@@ -31,7 +33,8 @@ impl Changes {
     /// Changes that no commit made: those between any two snapshots.
     pub(in crate::cli) fn uncommitted(changes: ChangeRows) -> Self {
         let ChangeRows { records, kinds, .. } = changes;
-        Self { records, kinds, snapshot_id: 0, committed_ms: 0, token: String::new() }
+        let (remark, token) = (None, String::new());
+        Self { records, kinds, snapshot_id: 0, committed_ms: 0, remark, token }
     }
 }
 
@@ -102,6 +105,10 @@ impl Shape {
             token,
             snapshot_id: batch.commit.snapshot_id.0,
             committed_ms: batch.commit.committed_at_ms,
+            remark: batch.commit.net.map(|net| match net.from {
+                Some(from) => format!("net difference from snapshot {from}"),
+                None => "net difference from an empty table".to_string(),
+            }),
             kinds: batch.kinds,
         })
     }
@@ -145,6 +152,7 @@ pub(super) mod tests {
             kinds: rows.iter().map(|r| r.0).collect(),
             snapshot_id: 77,
             committed_ms: 1_700_000_000_123,
+            remark: None,
             token: "mw1-token".into(),
         }
     }

@@ -1,6 +1,7 @@
 //! Streams over tables in memory, against plain lists of what was committed.
 
 mod assign;
+mod breaks;
 mod changes;
 mod faults;
 mod history;

@@ -80,6 +80,15 @@ pub struct Inside {
     pub digest: u64,
 }
 
+/// A net difference that a stream emits in place of history that broke (CHG-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetStep {
+    /// Where it starts from; `None` for an empty table.
+    pub from: Option<SnapshotId>,
+    /// The snapshot it leads to.
+    pub to: SnapshotId,
+}
+
 /// How far one group of partitions was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -91,6 +100,8 @@ pub enum Place {
     After(SnapshotId),
     /// In the changes of this snapshot.
     Within(SnapshotId, Inside),
+    /// In a net difference (TOK-9); `None` when all of it was delivered, and nothing after it.
+    Net(NetStep, Option<Inside>),
 }
 
 impl Place {
@@ -99,6 +110,7 @@ impl Place {
         match self {
             Self::Origin => None,
             Self::Full(id, _) | Self::After(id) | Self::Within(id, _) => Some(*id),
+            Self::Net(net, _) => Some(net.to),
         }
     }
 
@@ -238,6 +250,9 @@ impl Token {
         for (_, place) in self.places() {
             let id = place.snapshot()?;
             needed.insert(id);
+            if let Place::Net(net, Some(_)) = place {
+                needed.extend(net.from);
+            }
             if let Place::Within(..) = place
                 && let Some(snapshot) = table.metadata().snapshot_by_id(id.0)
                 && let Some(parent) = snapshot.parent_snapshot_id()

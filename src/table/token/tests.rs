@@ -29,6 +29,10 @@ fn places() -> Vec<Place> {
         Place::Within(id, file(0, u32::MAX, Cursor::ALL)),
         Place::Within(id, unit(7, 0)),
         Place::Within(id, unit(7, Cursor::ALL)),
+        Place::Net(NetStep { from: None, to: id }, None),
+        Place::Net(NetStep { from: None, to: id }, Some(unit(0, 5))),
+        Place::Net(NetStep { from: Some(id), to: SnapshotId(9) }, None),
+        Place::Net(NetStep { from: Some(SnapshotId(9)), to: id }, Some(unit(7, Cursor::ALL))),
     ]
 }
 
@@ -39,7 +43,8 @@ fn a_token_reads_back_as_it_was_printed() {
         for _ in 0..200 {
             let mut token = Token::new(table(), ids.next_u64(), groups, Place::Origin);
             for group in 0..groups {
-                let place = places()[(ids.next_u64() % 7) as usize];
+                let places = places();
+                let place = places[(ids.next_u64() % places.len() as u64) as usize];
                 token.set(group, place);
             }
             let token = token.covering(|group| group == 0 || !ids.next_u64().is_multiple_of(5));

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::{Cursor, Inside, MAX_GROUPS, PLANNER_VERSION, Place, Token};
+use super::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Token};
 use crate::error::{Error, Result};
 use crate::spec::SnapshotId;
 
@@ -64,6 +64,11 @@ fn slot(place: Option<Place>) -> String {
         Some(Place::Full(id, None)) => format!("f{id}"),
         Some(Place::Full(id, Some(inside))) => format!("f{id}:{}", point(&inside)),
         Some(Place::Within(id, inside)) => format!("w{id}:{}", point(&inside)),
+        Some(Place::Net(NetStep { from, to }, inside)) => {
+            let from = from.map_or("o".to_string(), |id| id.to_string());
+            let inside = inside.map_or(String::new(), |inside| format!(":{}", point(&inside)));
+            format!("n{from}:{to}{inside}")
+        }
     }
 }
 
@@ -140,23 +145,36 @@ fn parse_slot(text: &str) -> Result<Option<Place>> {
         return Err(damaged("a place is empty"));
     };
     let mut fields = text[1..].split(':');
-    let mut id = || -> Result<SnapshotId> {
-        let field = fields.next().unwrap_or_default();
-        field.parse().map(SnapshotId).map_err(|_| damaged("a snapshot id is no number"))
-    };
     Ok(match kind {
         '-' => None,
         'o' => Some(Place::Origin),
-        'a' => Some(Place::After(id()?)),
+        'a' => Some(Place::After(next_id(&mut fields)?)),
         'f' => {
-            let id = id()?;
+            let id = next_id(&mut fields)?;
             let fields: Vec<&str> = fields.collect();
             let inside = (!fields.is_empty()).then(|| parse_point(&fields)).transpose()?;
             Some(Place::Full(id, inside))
         }
-        'w' => Some(Place::Within(id()?, parse_point(&fields.collect::<Vec<_>>())?)),
+        'w' => {
+            Some(Place::Within(next_id(&mut fields)?, parse_point(&fields.collect::<Vec<_>>())?))
+        }
+        'n' => {
+            let from = match text.get(1..3) {
+                Some("o:") => fields.next().and(None),
+                _ => Some(next_id(&mut fields)?),
+            };
+            let to = next_id(&mut fields)?;
+            let fields: Vec<&str> = fields.collect();
+            let inside = (!fields.is_empty()).then(|| parse_point(&fields)).transpose()?;
+            Some(Place::Net(NetStep { from, to }, inside))
+        }
         _ => return Err(damaged("a place is of no known kind")),
     })
+}
+
+fn next_id<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<SnapshotId> {
+    let field = fields.next().unwrap_or_default();
+    field.parse().map(SnapshotId).map_err(|_| damaged("a snapshot id is no number"))
 }
 
 fn parse_point(fields: &[&str]) -> Result<Inside> {
