@@ -9,18 +9,30 @@
 mod support;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
+use meltwater::catalog::{Catalog, NewTable};
+use meltwater::clock::{Clock, SystemClock};
 use meltwater::read::Emit;
-use meltwater::spec::{DataFile, PartitionKey, SnapshotId};
+use meltwater::spec::{DataFile, NamespaceIdent, SnapshotId};
 use meltwater::stream::{ChangeStream, Start, StreamEvent, Until};
 use meltwater::table::{Table, Token, WriteResult};
 use meltwater::write::{AppendOptions, UpsertOptions};
 use support::{Result, decode, median, peak_memory_mib, report, scaled, speed, threads, wanted};
 
+/// Commits of `follow/freshness`, one a second.
+const COMMITS: u64 = 40;
+
 fn main() -> Result<()> {
     support::runtime().block_on(async {
+        if let Ok(folder) = std::env::var(WRITER) {
+            return write_every_second(&folder).await;
+        }
+        if let Ok(folder) = std::env::var(READER) {
+            return read_first_rows(&folder).await;
+        }
         if wanted("follow/appends") {
             appends().await?;
         }
@@ -33,6 +45,9 @@ fn main() -> Result<()> {
         }
         if wanted("follow/idle") {
             idle().await?;
+        }
+        if wanted("follow/freshness") {
+            freshness().await?;
         }
         if wanted("follow/many_files") {
             many_files().await?;
@@ -231,39 +246,109 @@ async fn idle() -> Result<()> {
     Ok(())
 }
 
-/// One snapshot of very many files: all but the first are links to one small file.
-async fn many_files() -> Result<()> {
+/// Where the child process of `follow/freshness` finds its catalog.
+const WRITER: &str = "MELTWATER_BENCH_WRITER";
+
+async fn shared(folder: &str) -> Result<Arc<dyn Catalog>> {
+    let uri = format!("sqlite:{folder}/catalog.db?warehouse=file://{folder}");
+    meltwater::catalog::open(&uri, Default::default()).await
+}
+
+async fn shared_table(folder: &str) -> Result<Table> {
+    let (catalog, ident) = (shared(folder).await?, "bench.t".parse()?);
+    catalog.create_namespace(&NamespaceIdent::new("bench".into()), Default::default()).await?;
+    let loaded = catalog.create_table(&ident, NewTable::new(support::schema())).await?;
+    Ok(Table::from_loaded(catalog, ident, loaded))
+}
+
+/// The child: a commit a second, and each time it was acknowledged.
+async fn write_every_second(folder: &str) -> Result<()> {
+    let mut table = Table::load(shared(folder).await?, &"bench.t".parse()?).await?;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    for n in 0..COMMITS {
+        ticks.tick().await;
+        (table, _) = append(&table, n..n + 1).await?;
+        println!("{}", SystemClock.now_ms());
+    }
+    Ok(())
+}
+
+/// From the writer's acknowledgement, in a process of its own, to the row in the follower's hands.
+async fn freshness() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
-    for files in [scaled(20_000), scaled(200_000)] {
-        let table = support::table(folder.path(), support::schema(), &[]).await?;
+    let path = folder.path().display().to_string();
+    let table = shared_table(&path).await?;
+    let stream = table.stream().start(Start::Earliest).emit(Emit::Appends);
+    let mut stream = stream.until(Until::Forever).open().await?;
+    let program = std::env::current_exe().expect("this program has a path");
+    let child = std::process::Command::new(program)
+        .env(WRITER, &path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the writer starts");
+    let mut arrived = Vec::new();
+    while (arrived.len() as u64) < COMMITS {
+        if let Some(StreamEvent::Batch(_)) = stream.try_next().await? {
+            arrived.push(SystemClock.now_ms());
+        }
+    }
+    let told = child.wait_with_output().expect("the writer ends").stdout;
+    let acknowledged = String::from_utf8(told).expect("numbers are text");
+    let acknowledged = acknowledged.lines().map(|line| line.parse::<i64>().expect("a number"));
+    let late = acknowledged.zip(&arrived).map(|(at, seen)| u64::try_from(seen - at).unwrap_or(0));
+    let mut late: Vec<Duration> = late.map(Duration::from_millis).collect();
+    late.sort();
+    let at = |share: usize| late[(late.len() * share / 100).min(late.len() - 1)];
+    report("follow/freshness/two_processes_p50", at(50), 1, "commits", &[]);
+    report("follow/freshness/two_processes_p99", at(99), 1, "commits", &[]);
+    Ok(())
+}
+
+/// Where the child process of `follow/many_files` finds its catalog.
+const READER: &str = "MELTWATER_BENCH_READER";
+
+/// One snapshot of very many files, of which the first thousand are read, by a process that does
+/// nothing else: what it holds beyond an idle one.
+async fn many_files() -> Result<()> {
+    for files in [scaled(100_000), scaled(1_000_000)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().display().to_string();
+        let table = shared_table(&path).await?;
         let (table, written) = append(&table, 0..1).await?;
         let first = &written[0];
         let real = first.file_path.trim_start_matches("file://");
         let mut linked = Vec::new();
         for n in 0..files {
             let path = format!("{real}-{n}.parquet");
-            std::fs::hard_link(real, &path).expect("a link");
-            let file_path = format!("file://{path}");
-            let partition = PartitionKey::unpartitioned(0);
-            linked.push(DataFile { file_path, ..first.clone() });
-            debug_assert_eq!(linked[0].partition_key(), partition);
+            if n < 2_000 {
+                std::fs::hard_link(real, &path).expect("a link");
+            }
+            linked.push(DataFile { file_path: format!("file://{path}"), ..first.clone() });
         }
         let all = WriteResult { data_files: linked, ..WriteResult::default() };
-        let table = table.append(all).commit().await?.table;
-        let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp);
-        let mut stream = stream.emit(Emit::Appends).open().await?;
-        let (before, began) = (peak_memory_mib(), Instant::now());
-        let mut rows = 0;
-        while rows < 1000.min(files) {
-            if let Some(StreamEvent::Batch(batch)) = stream.try_next().await? {
-                rows += batch.records.num_rows() as u64;
-            }
+        table.append(all).commit().await?;
+        println!("follow/many_files/{files}");
+        let program = std::env::current_exe().expect("this program has a path");
+        let read = std::process::Command::new(program).env(READER, &path).status();
+        assert!(read.expect("the reader starts").success());
+    }
+    Ok(())
+}
+
+/// The child: the first rows of the snapshot.
+async fn read_first_rows(folder: &str) -> Result<()> {
+    let table = Table::load(shared(folder).await?, &"bench.t".parse()?).await?;
+    let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp);
+    let (before, began, mut rows) = (peak_memory_mib(), Instant::now(), 0);
+    let mut stream = stream.emit(Emit::Appends).open().await?;
+    while rows < 1000 {
+        if let Some(StreamEvent::Batch(batch)) = stream.try_next().await? {
+            rows += batch.records.num_rows() as u64;
         }
-        let name = format!("follow/many_files/{files}/first_1000_rows");
-        report(&name, began.elapsed(), rows, "rows", &[]);
-        if let (Some(before), Some(after)) = (before, peak_memory_mib()) {
-            println!("{:<44} {before:>10} MiB before, {after} MiB peak", "");
-        }
+    }
+    report("follow/many_files/first_1000_rows", began.elapsed(), rows, "rows", &[]);
+    if let (Some(before), Some(after)) = (before, peak_memory_mib()) {
+        println!("{:<44} {before:>10} MiB idle, {after} MiB peak", "");
     }
     Ok(())
 }
