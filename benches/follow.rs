@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
-use meltwater::catalog::{Catalog, NewTable};
+use meltwater::catalog::{Catalog, NewTable, parse_ident};
 use meltwater::clock::{Clock, SystemClock};
 use meltwater::read::Emit;
 use meltwater::spec::{DataFile, NamespaceIdent, SnapshotId};
@@ -255,7 +255,7 @@ async fn shared(folder: &str) -> Result<Arc<dyn Catalog>> {
 }
 
 async fn shared_table(folder: &str) -> Result<Table> {
-    let (catalog, ident) = (shared(folder).await?, "bench.t".parse()?);
+    let (catalog, ident) = (shared(folder).await?, parse_ident("bench.t")?);
     catalog.create_namespace(&NamespaceIdent::new("bench".into()), Default::default()).await?;
     let loaded = catalog.create_table(&ident, NewTable::new(support::schema())).await?;
     Ok(Table::from_loaded(catalog, ident, loaded))
@@ -263,7 +263,7 @@ async fn shared_table(folder: &str) -> Result<Table> {
 
 /// The child: a commit a second, and each time it was acknowledged.
 async fn write_every_second(folder: &str) -> Result<()> {
-    let mut table = Table::load(shared(folder).await?, &"bench.t".parse()?).await?;
+    let mut table = Table::load(shared(folder).await?, &parse_ident("bench.t")?).await?;
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     for n in 0..COMMITS {
         ticks.tick().await;
@@ -337,7 +337,7 @@ async fn many_files() -> Result<()> {
 
 /// The child: the first rows of the snapshot.
 async fn read_first_rows(folder: &str) -> Result<()> {
-    let table = Table::load(shared(folder).await?, &"bench.t".parse()?).await?;
+    let table = Table::load(shared(folder).await?, &parse_ident("bench.t")?).await?;
     let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp);
     let (before, began, mut rows) = (peak_memory_mib(), Instant::now(), 0);
     let mut stream = stream.emit(Emit::Appends).open().await?;
