@@ -273,6 +273,17 @@ async fn write_every_second(folder: &str) -> Result<()> {
     Ok(())
 }
 
+/// When each commit's row came.
+async fn arrivals(stream: &mut ChangeStream) -> Result<Vec<i64>> {
+    let mut arrived = Vec::new();
+    while (arrived.len() as u64) < COMMITS {
+        if let Some(StreamEvent::Batch(_)) = stream.try_next().await? {
+            arrived.push(SystemClock.now_ms());
+        }
+    }
+    Ok(arrived)
+}
+
 /// From the writer's acknowledgement, in a process of its own, to the row in the follower's hands.
 async fn freshness() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
@@ -286,13 +297,9 @@ async fn freshness() -> Result<()> {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the writer starts");
-    let mut arrived = Vec::new();
-    while (arrived.len() as u64) < COMMITS {
-        if let Some(StreamEvent::Batch(_)) = stream.try_next().await? {
-            arrived.push(SystemClock.now_ms());
-        }
-    }
+    let arrived = arrivals(&mut stream).await;
     let told = child.wait_with_output().expect("the writer ends").stdout;
+    let arrived = arrived?;
     let acknowledged = String::from_utf8(told).expect("numbers are text");
     let acknowledged = acknowledged.lines().map(|line| line.parse::<i64>().expect("a number"));
     let late = acknowledged.zip(&arrived).map(|(at, seen)| u64::try_from(seen - at).unwrap_or(0));

@@ -107,7 +107,7 @@ enum Command {
     /// Print the rows that are alive
     Scan(scan::Scan),
     /// Print the changes of a table in order, as they are committed
-    Follow(follow::Follow),
+    Follow(Box<follow::Follow>),
     /// Print what tells two snapshots of a table apart
     Diff(diff::Diff),
     /// List, reset or remove named streams

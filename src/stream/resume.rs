@@ -98,7 +98,7 @@ fn begun_net(table: &Table, places: &[Place]) -> Result<Option<Route>> {
         return Err(lost());
     }
     let Some(from) = net.from else {
-        let others = places.iter().any(|place| *place == Place::Origin);
+        let others = places.contains(&Place::Origin);
         let begun = others || nets().any(|(_, begun)| begun);
         return Ok(begun.then(|| Route { net_to: Some(net.to), ..Route::default() }));
     };
