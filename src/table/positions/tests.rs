@@ -122,7 +122,10 @@ async fn a_reader_whom_a_quick_holder_overtakes_looks_again() {
     let (_, table) = kit::table().await;
     let (log, store) = memory();
     let mut hold = store.hold(&table, "n", || Ok(token(&table, 1))).await.unwrap();
-    let before = std::sync::Mutex::new(Some(log.list("").await.unwrap()));
+    let folder = record::folder(table.metadata().uuid(), "n").unwrap();
+    let listed = log.list(&folder).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    let before = std::sync::Mutex::new(Some(listed));
     for n in 2..20 {
         hold.store(&token(&table, n)).await.unwrap();
     }
