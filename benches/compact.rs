@@ -102,7 +102,9 @@ fn one(path: &std::path::Path, schema: &Schema, files: &[DataFile]) -> u64 {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_column_bloom_filter_enabled(key.clone(), true)
-        .set_column_bloom_filter_ndv(key, rows)
+        .set_column_bloom_filter_ndv(key.clone(), rows)
+        .set_column_bloom_filter_fpp(key, 0.01)
+        .set_dictionary_page_size_limit(2 * 1024 * 1024)
         .build();
     let file = File::create(path).expect("a file");
     let arrow = arrow_schema(schema).expect("a schema");
