@@ -1,4 +1,5 @@
-//! What the maintenance commands share: a progress bar that Ctrl-C can stop, and the report.
+//! What the maintenance commands share: a progress bar that Ctrl-C can stop, the plan that a dry
+//! run shows, and the report.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::session::{Interrupt, Session};
-use super::terminal::{OutputFormat, print_json, say};
+use super::terminal::{Listing, OutputFormat, print_json, say};
 use crate::error::Error;
 use crate::maintenance::{Progress, Report, Unit};
 
@@ -53,6 +54,30 @@ impl Progress for Watcher {
     }
 }
 
+/// Makes a plan, until Ctrl-C.
+pub(super) async fn planned<P>(
+    session: &Session,
+    plan: impl Future<Output = crate::Result<P>>,
+) -> Outcome<P> {
+    session.interrupt.or_stop(async { Ok(plan.await?) }).await
+}
+
+/// Prints what a run would do: for people its groups as a listing, and its first line.
+pub(super) fn show(
+    session: &Session,
+    plan: &(impl Serialize + std::fmt::Display),
+    groups: Listing,
+) -> Outcome {
+    if session.output == OutputFormat::Json {
+        return print_json(plan);
+    }
+    if !groups.is_empty() {
+        groups.print(session.output)?;
+    }
+    say(plan.to_string().lines().next().unwrap_or_default());
+    Ok(())
+}
+
 /// Prints what an action did. What failed in part, or was stopped, is no success: the report comes
 /// first, then the reason for the exit code.
 pub(super) fn finish(
@@ -61,9 +86,7 @@ pub(super) fn finish(
     whole: &(impl Serialize + std::fmt::Display),
 ) -> Outcome {
     match session.output {
-        OutputFormat::Json => {
-            print_json(&serde_json::to_value(whole).map_err(std::io::Error::from)?)?
-        }
+        OutputFormat::Json => print_json(whole)?,
         OutputFormat::Table => say(whole.to_string()),
     }
     if shared.stopped {

@@ -7,10 +7,10 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
-use super::action::{Watcher, finish};
+use super::action::{Watcher, finish, planned, show};
 use super::failure::{Failure, Outcome};
 use super::session::Session;
-use super::terminal::{Listing, OutputFormat, print_json, say};
+use super::terminal::Listing;
 use crate::expr;
 use crate::maintenance::{CompactOptions, CompactPlan, SortBy, SortColumn};
 use crate::spec::MAIN_BRANCH;
@@ -84,9 +84,9 @@ impl Compact {
         let table = session.table(&self.table).await?;
         let watcher = Arc::new(Watcher::new(session));
         let compact = table.compact(self.options(&table)?).progress(watcher);
-        let plan = session.interrupt.or_stop(async { Ok(compact.plan().await?) }).await?;
+        let plan = planned(session, compact.plan()).await?;
         if self.dry_run {
-            return show(&plan, session.output);
+            return show(session, &plan, groups_of(&plan));
         }
         let report = compact.run_plan(plan).await?;
         finish(session, &report.report, &report)
@@ -142,11 +142,8 @@ fn sort_column(word: &str) -> Outcome<SortColumn> {
     }
 }
 
-/// Prints the plan that `compact` would carry out.
-fn show(plan: &CompactPlan, output: OutputFormat) -> Outcome {
-    if output == OutputFormat::Json {
-        return print_json(&serde_json::to_value(plan).map_err(std::io::Error::from)?);
-    }
+/// The groups of a plan, for people.
+fn groups_of(plan: &CompactPlan) -> Listing {
     let mut listing = Listing::new(&["partition", "files", "rows", "size", "becomes", "why"]);
     for group in &plan.groups {
         let mut why: Vec<String> = group.files.iter().map(|f| f.reason.to_string()).collect();
@@ -161,11 +158,7 @@ fn show(plan: &CompactPlan, output: OutputFormat) -> Outcome {
             json!(why.join(", ")),
         ]);
     }
-    if !plan.is_empty() {
-        listing.print(output)?;
-    }
-    say(plan.to_string().lines().next().unwrap_or_default());
-    Ok(())
+    listing
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
-use super::action::{Watcher, finish};
+use super::action::{Watcher, finish, planned, show};
 use super::failure::Outcome;
 use super::session::Session;
-use super::terminal::{Listing, OutputFormat, print_json, say};
+use super::terminal::Listing;
 use crate::maintenance::{ConvertOptions, ConvertPlan};
 use crate::spec::MAIN_BRANCH;
 
@@ -45,20 +45,17 @@ impl ConvertDeletes {
             ..defaults
         });
         let convert = convert.progress(Arc::new(Watcher::new(session)));
-        let plan = session.interrupt.or_stop(async { Ok(convert.plan().await?) }).await?;
+        let plan = planned(session, convert.plan()).await?;
         if self.dry_run {
-            return show(&plan, session.output);
+            return show(session, &plan, groups_of(&plan));
         }
         let report = convert.run_plan(plan).await?;
         finish(session, &report.report, &report)
     }
 }
 
-/// Prints the plan that `convert-deletes` would carry out.
-fn show(plan: &ConvertPlan, output: OutputFormat) -> Outcome {
-    if output == OutputFormat::Json {
-        return print_json(&serde_json::to_value(plan).map_err(std::io::Error::from)?);
-    }
+/// The groups of a plan, for people.
+fn groups_of(plan: &ConvertPlan) -> Listing {
     let mut listing = Listing::new(&["partition", "delete files", "keys", "data files", "size"]);
     for group in &plan.groups {
         listing.push(vec![
@@ -69,9 +66,5 @@ fn show(plan: &ConvertPlan, output: OutputFormat) -> Outcome {
             json!(ByteSize(group.data.bytes).to_string()),
         ]);
     }
-    if !plan.is_empty() {
-        listing.print(output)?;
-    }
-    say(plan.to_string().lines().next().unwrap_or_default());
-    Ok(())
+    listing
 }

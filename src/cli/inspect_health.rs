@@ -37,7 +37,7 @@ pub(super) async fn run(
     }
     let report = health.run().await?;
     if session.output == OutputFormat::Json {
-        return print_json(&serde_json::to_value(&report).map_err(std::io::Error::from)?);
+        return print_json(&report);
     }
     let mut out = stdout();
     out.write_all(picture(&report, Style::of_stdout()).as_bytes())?;

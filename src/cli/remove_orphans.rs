@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use futures::TryStreamExt;
 use serde_json::json;
 
-use super::action::{Watcher, finish};
+use super::action::{Watcher, finish, planned};
 use super::failure::{Failure, Outcome};
 use super::session::Session;
 use super::terminal::{Listing, OutputFormat, print_json, say};
@@ -52,7 +52,7 @@ impl RemoveOrphans {
         let table = session.table(&self.table).await?;
         let orphans =
             table.remove_orphans(self.options()?).progress(Arc::new(Watcher::new(session)));
-        let plan = session.interrupt.or_stop(async { Ok(orphans.plan().await?) }).await?;
+        let plan = planned(session, orphans.plan()).await?;
         if self.dry_run {
             let listed = async { Ok(orphans.files(&plan)?.try_collect().await?) };
             let files: Vec<OrphanFile> = session.interrupt.or_stop(listed).await?;

@@ -6,10 +6,10 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
-use super::action::{Watcher, finish};
+use super::action::{Watcher, finish, planned, show};
 use super::failure::Outcome;
 use super::session::Session;
-use super::terminal::{Listing, OutputFormat, print_json, say};
+use super::terminal::Listing;
 use crate::maintenance::{ManifestOptions, ManifestPlan};
 use crate::spec::MAIN_BRANCH;
 
@@ -53,20 +53,17 @@ impl RewriteManifests {
             ..ManifestOptions::default()
         });
         let rewrite = rewrite.progress(Arc::new(Watcher::new(session)));
-        let plan = session.interrupt.or_stop(async { Ok(rewrite.plan().await?) }).await?;
+        let plan = planned(session, rewrite.plan()).await?;
         if self.dry_run {
-            return show(&plan, session.output);
+            return show(session, &plan, groups_of(&plan));
         }
         let report = rewrite.run_plan(plan).await?;
         finish(session, &report.report, &report)
     }
 }
 
-/// Prints the plan that `rewrite-manifests` would carry out.
-fn show(plan: &ManifestPlan, output: OutputFormat) -> Outcome {
-    if output == OutputFormat::Json {
-        return print_json(&serde_json::to_value(plan).map_err(std::io::Error::from)?);
-    }
+/// The groups of a plan, for people.
+fn groups_of(plan: &ManifestPlan) -> Listing {
     let columns = ["content", "spec", "manifests", "entries", "size", "becomes", "per partition"];
     let mut listing = Listing::new(&columns);
     for group in &plan.groups {
@@ -80,9 +77,5 @@ fn show(plan: &ManifestPlan, output: OutputFormat) -> Outcome {
             json!(format!("{:.1}", group.cost.opened_per_partition)),
         ]);
     }
-    if !plan.is_empty() {
-        listing.print(output)?;
-    }
-    say(plan.to_string().lines().next().unwrap_or_default());
-    Ok(())
+    listing
 }

@@ -6,10 +6,10 @@ use bytesize::ByteSize;
 use clap::Args;
 use serde_json::json;
 
-use super::action::{Watcher, finish};
+use super::action::{Watcher, finish, planned, show};
 use super::failure::Outcome;
 use super::session::Session;
-use super::terminal::{Listing, OutputFormat, print_json, say};
+use super::terminal::Listing;
 use crate::expr;
 use crate::maintenance::{RewriteDeletesOptions, RewriteDeletesPlan};
 use crate::spec::MAIN_BRANCH;
@@ -54,9 +54,9 @@ impl RewritePositionDeletes {
         let table = session.table(&self.table).await?;
         let rewrite = table.rewrite_position_deletes(self.options(&table)?);
         let rewrite = rewrite.progress(Arc::new(Watcher::new(session)));
-        let plan = session.interrupt.or_stop(async { Ok(rewrite.plan().await?) }).await?;
+        let plan = planned(session, rewrite.plan()).await?;
         if self.dry_run {
-            return show(&plan, session.output);
+            return show(session, &plan, groups_of(&plan));
         }
         let report = rewrite.run_plan(plan).await?;
         finish(session, &report.report, &report)
@@ -78,11 +78,8 @@ impl RewritePositionDeletes {
     }
 }
 
-/// Prints the plan that `rewrite-position-deletes` would carry out.
-fn show(plan: &RewriteDeletesPlan, output: OutputFormat) -> Outcome {
-    if output == OutputFormat::Json {
-        return print_json(&serde_json::to_value(plan).map_err(std::io::Error::from)?);
-    }
+/// The groups of a plan, for people.
+fn groups_of(plan: &RewriteDeletesPlan) -> Listing {
     let mut listing = Listing::new(&["partition", "delete files", "rows", "size", "data files"]);
     let dangling = plan.dangling_totals();
     let mut push = |name: &str, deletes: &crate::maintenance::Totals, data_files: u64| {
@@ -94,9 +91,5 @@ fn show(plan: &RewriteDeletesPlan, output: OutputFormat) -> Outcome {
         push("(delete nothing)", &dangling, 0);
     }
     plan.groups.iter().for_each(|g| push(&g.partition, &g.deletes, g.data_files));
-    if !plan.is_empty() {
-        listing.print(output)?;
-    }
-    say(plan.to_string().lines().next().unwrap_or_default());
-    Ok(())
+    listing
 }

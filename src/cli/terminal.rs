@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::failure::Outcome;
@@ -64,6 +65,11 @@ impl Listing {
         self.rows.push(row);
     }
 
+    /// Whether it has no rows.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Prints: aligned columns, or a JSON array of objects.
     pub(super) fn print(&self, format: OutputFormat) -> Outcome {
         let mut out = stdout();
@@ -106,7 +112,8 @@ fn cell(value: &Value) -> String {
 }
 
 /// Prints one JSON document on a line of its own.
-pub(super) fn print_json(value: &Value) -> Outcome {
+pub(super) fn print_json(value: &impl Serialize) -> Outcome {
+    let value = serde_json::to_value(value).map_err(io::Error::from)?;
     let mut out = stdout();
     writeln!(out, "{value}")?;
     out.flush()?;

@@ -75,7 +75,7 @@ fn is_of_metadata(error: &Error) -> bool {
 
 fn print(report: &VerifyReport, output: OutputFormat) -> Outcome {
     if output == OutputFormat::Json {
-        return print_json(&serde_json::to_value(report).map_err(std::io::Error::from)?);
+        return print_json(report);
     }
     let mut out = stdout();
     for finding in &report.findings {

@@ -21,6 +21,7 @@ mod health;
 mod maintain;
 mod manifests;
 mod orphans;
+mod outcome;
 mod partitions;
 mod paths;
 mod progress;

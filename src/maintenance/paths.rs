@@ -4,13 +4,9 @@ use std::hash::{DefaultHasher, Hasher};
 
 use crate::storage::Location;
 
-/// A location in the one form that all its spellings share: `file:/a`, `/a` and `file:///a` are
-/// the same file, and so are `s3a://b/k` and `s3://b/k`. What cannot be parsed stays as it is.
+/// A location in the one form that all its spellings share. What cannot be parsed stays as it is.
 pub(super) fn normal(location: &str) -> String {
-    match split(location) {
-        Some((root, path)) => Location::join(&root, &path),
-        None => location.to_string(),
-    }
+    Location::normal(location).unwrap_or_else(|_| location.to_string())
 }
 
 /// The store and the path in it.

@@ -57,6 +57,31 @@ impl Location {
         self.path
     }
 
+    /// A location in the one form that all its spellings share: `file:/a`, `/a` and `file:///a` are
+    /// the same place, and so are `s3a://b/k` and `s3://b/k`.
+    ///
+    /// # Errors
+    /// As [`Location::parse`].
+    pub fn normal(location: &str) -> Result<String> {
+        let location = Self::parse(location)?;
+        Ok(Self::join(&location.root, location.path.as_ref()))
+    }
+
+    /// The location of a local folder, made absolute; errors call it `the folder of {what}`.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the path cannot be written as a location.
+    pub fn of_folder(path: &std::path::Path, what: &str) -> Result<String> {
+        let absolute = std::path::absolute(path).map_err(|e| {
+            Error::invalid(format!("the folder of {what} has no absolute path")).with_source(e)
+        })?;
+        let text = absolute.to_str().ok_or_else(|| {
+            Error::invalid(format!("the folder of {what} is not UTF-8"))
+                .with_context("path", absolute.display())
+        })?;
+        Self::normal(text)
+    }
+
     /// A location from a store's root and a path in it.
     pub fn join(root: &str, path: &str) -> String {
         format!("{}/{}", root.strip_suffix('/').filter(|r| !r.ends_with('/')).unwrap_or(root), path)

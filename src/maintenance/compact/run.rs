@@ -13,6 +13,7 @@ use super::sizes::Sizes;
 use super::{Compact, CompactGroup, CompactOptions, CompactPlan, CompactReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::batch::{Batch, or_due};
+use crate::maintenance::outcome::{check_plan, end};
 use crate::maintenance::{Failed, Progress, Report, Stopwatch, Unit};
 use crate::spec::SnapshotId;
 use crate::table::Table;
@@ -28,10 +29,7 @@ pub(super) async fn run(compact: Compact, plan: CompactPlan) -> Result<CompactRe
     let watch = Stopwatch::start(&compact.table);
     let mut report =
         CompactReport { report: Report::new("compact", &compact.table), ..Default::default() };
-    if plan.branch != compact.options.branch || plan.table != compact.table.ident().to_string() {
-        return Err(Error::invalid("the plan was made for another table or branch")
-            .with_hint("make the plan with the same options"));
-    }
+    check_plan((&plan.table, &plan.branch), &compact.table, &compact.options.branch)?;
     let Some(planned_at) = plan.snapshot_id.filter(|_| !plan.is_empty()) else {
         report.report.finish(&watch);
         return Ok(report);
@@ -43,12 +41,9 @@ pub(super) async fn run(compact: Compact, plan: CompactPlan) -> Result<CompactRe
     let mut run = Run::new(worker, &base, plan.groups, report);
     run.all().await;
     let Run { mut report, first, .. } = run;
-    report.report.stopped = progress.should_stop();
-    report.report.finish(&watch);
-    match first {
-        Some(error) if report.snapshots.is_empty() => Err(error),
-        _ => Ok(report),
-    }
+    let landed = !report.snapshots.is_empty();
+    end(&mut report.report, &watch, &*progress, first, landed)?;
+    Ok(report)
 }
 
 /// What the groups of one run share.

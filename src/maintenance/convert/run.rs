@@ -9,6 +9,7 @@ use super::plan::{plan, scope_of};
 use super::{ConvertDeletes, ConvertGroup, ConvertPlan, ConvertReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::{WriterOptions, write_position_deletes};
+use crate::maintenance::outcome::{check_plan, end, is_overtaken};
 use crate::maintenance::{Failed, Report, Stopwatch, Totals, Unit};
 use crate::read::TaskReader;
 use crate::scan::FileScanTask;
@@ -20,10 +21,7 @@ use crate::table::{AddedDelete, Committed, RemovedFile, Table, WriteResult};
     fields(table = %convert.table.ident(), groups = plan.groups.len()))]
 pub(super) async fn run(convert: ConvertDeletes, plan: ConvertPlan) -> Result<ConvertReport> {
     let watch = Stopwatch::start(&convert.table);
-    if plan.branch != convert.options.branch || plan.table != convert.table.ident().to_string() {
-        return Err(Error::invalid("the plan was made for another table or branch")
-            .with_hint("make the plan with the same options"));
-    }
+    check_plan((&plan.table, &plan.branch), &convert.table, &convert.options.branch)?;
     let report = Report::new("convert-deletes", &convert.table);
     let mut report = ConvertReport { report, ..ConvertReport::default() };
     let files = plan.groups.iter().map(|g| g.data.files).sum();
@@ -43,12 +41,9 @@ pub(super) async fn run(convert: ConvertDeletes, plan: ConvertPlan) -> Result<Co
             first = first.or(Some(error));
         }
     }
-    report.report.stopped = convert.progress.should_stop();
-    report.report.finish(&watch);
-    match first {
-        Some(error) if report.snapshots.is_empty() => Err(error),
-        _ => Ok(report),
-    }
+    let landed = !report.snapshots.is_empty();
+    end(&mut report.report, &watch, &*convert.progress, first, landed)?;
+    Ok(report)
 }
 
 /// A group, and the version of the table that it was planned on.
@@ -68,11 +63,10 @@ impl ConvertDeletes {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let lost = matches!(
-                error.kind(),
-                ErrorKind::ValidationFailed | ErrorKind::CommitConflict | ErrorKind::NotFound
-            );
-            if !lost || replans >= self.options.replans || self.progress.should_stop() {
+            if !is_overtaken(&error)
+                || replans >= self.options.replans
+                || self.progress.should_stop()
+            {
                 return Err(error);
             }
             tracing::debug!(partition = work.group.partition, %error, "planning a group again");

@@ -8,7 +8,8 @@ use super::plan::{ManifestGroup, kind_name, plan};
 use super::report::RewrittenManifests;
 use super::write::{Written, write};
 use super::{ManifestPlan, ManifestReport, RewriteManifests};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
+use crate::maintenance::outcome::{check_plan, end, is_overtaken};
 use crate::maintenance::{Failed, Report, Stopwatch, Totals, Unit};
 use crate::spec::ManifestFile;
 use crate::table::{Committed, Table};
@@ -18,10 +19,7 @@ use crate::table::{Committed, Table};
     fields(table = %rewrite.table.ident(), groups = plan.groups.len()))]
 pub(super) async fn run(rewrite: RewriteManifests, plan: ManifestPlan) -> Result<ManifestReport> {
     let watch = Stopwatch::start(&rewrite.table);
-    if plan.branch != rewrite.options.branch || plan.table != rewrite.table.ident().to_string() {
-        return Err(Error::invalid("the plan was made for another table or branch")
-            .with_hint("make the plan with the same options"));
-    }
+    check_plan((&plan.table, &plan.branch), &rewrite.table, &rewrite.options.branch)?;
     let report = Report::new("rewrite-manifests", &rewrite.table);
     let mut report = ManifestReport { report, ..ManifestReport::default() };
     let manifests: usize = plan.groups.iter().map(|g| g.manifests.len()).sum();
@@ -37,12 +35,9 @@ pub(super) async fn run(rewrite: RewriteManifests, plan: ManifestPlan) -> Result
             first = first.or(Some(error));
         }
     }
-    report.report.stopped = rewrite.progress.should_stop();
-    report.report.finish(&watch);
-    match first {
-        Some(error) if report.snapshots.is_empty() => Err(error),
-        _ => Ok(report),
-    }
+    let landed = !report.snapshots.is_empty();
+    end(&mut report.report, &watch, &*rewrite.progress, first, landed)?;
+    Ok(report)
 }
 
 impl RewriteManifests {
@@ -60,11 +55,10 @@ impl RewriteManifests {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let lost = matches!(
-                error.kind(),
-                ErrorKind::ValidationFailed | ErrorKind::CommitConflict | ErrorKind::NotFound
-            );
-            if !lost || replans >= self.options.replans || self.progress.should_stop() {
+            if !is_overtaken(&error)
+                || replans >= self.options.replans
+                || self.progress.should_stop()
+            {
                 return Err(error);
             }
             tracing::debug!(%error, "planning a rewrite of manifests again");

@@ -14,6 +14,7 @@ use crate::deletes::DeleteLoader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::file::WriterOptions;
 use crate::maintenance::batch::{Batch, or_due};
+use crate::maintenance::outcome::{check_plan, end, is_overtaken};
 use crate::maintenance::partitions::branch_scan;
 use crate::maintenance::{Failed, Report, Stopwatch, Totals, Unit};
 use crate::spec::SnapshotId;
@@ -31,10 +32,7 @@ pub(super) async fn run(
 ) -> Result<RewriteDeletesReport> {
     let watch = Stopwatch::start(&rewrite.table);
     rewrite.options.check()?;
-    if plan.branch != rewrite.options.branch || plan.table != rewrite.table.ident().to_string() {
-        return Err(Error::invalid("the plan was made for another table or branch")
-            .with_hint("make the plan with the same options"));
-    }
+    check_plan((&plan.table, &plan.branch), &rewrite.table, &rewrite.options.branch)?;
     let report = Report::new("rewrite-position-deletes", &rewrite.table);
     let report = RewriteDeletesReport { report, ..RewriteDeletesReport::default() };
     let progress = rewrite.progress.clone();
@@ -47,20 +45,9 @@ pub(super) async fn run(
         run.merge_units(units, planned_at).await;
     }
     let Run { mut report, first, .. } = run;
-    report.report.stopped = progress.should_stop();
-    report.report.finish(&watch);
-    match first {
-        Some(error) if report.snapshots.is_empty() => Err(error),
-        _ => Ok(report),
-    }
-}
-
-/// Others were quicker: plan again. Files that are gone belong to a snapshot that expired.
-fn lost(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::ValidationFailed | ErrorKind::CommitConflict | ErrorKind::NotFound
-    )
+    let landed = !report.snapshots.is_empty();
+    end(&mut report.report, &watch, &*progress, first, landed)?;
+    Ok(report)
 }
 
 struct Run {
@@ -104,7 +91,7 @@ impl Run {
                 Ok(committed) => return self.gone(&dangling, &committed),
                 Err(error) => error,
             };
-            if !lost(&error) || replans >= self.rewrite.options.replans {
+            if !is_overtaken(&error) || replans >= self.rewrite.options.replans {
                 return self.fail("delete files that delete nothing", error);
             }
             tracing::debug!(%error, "looking for dangling deletes again");
@@ -207,7 +194,7 @@ impl Run {
                         self.commit_batch(base, batch.take(), stale).await;
                     }
                 }
-                Some(Some(Ok((paths, Err(error))))) if lost(&error) => {
+                Some(Some(Ok((paths, Err(error))))) if is_overtaken(&error) => {
                     self.report.report.conflicts += 1;
                     stale.extend(paths);
                 }
@@ -242,8 +229,8 @@ impl Run {
                 return self.fail("a commit of position deletes", error);
             }
             rounds += 1;
-            self.report.report.conflicts += u64::from(lost(&error));
-            let left = match lost(&error) && rounds < ROUNDS {
+            self.report.report.conflicts += u64::from(is_overtaken(&error));
+            let left = match is_overtaken(&error) && rounds < ROUNDS {
                 true => self.still_there(base, &batch).await,
                 false => Err(error),
             };

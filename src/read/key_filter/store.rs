@@ -67,14 +67,8 @@ impl KeyFilterStore {
     /// # Errors
     /// `InvalidInput` if the path cannot be written as a location.
     pub fn directory(path: impl AsRef<Path>) -> Result<Self> {
-        let absolute = std::path::absolute(path.as_ref()).map_err(|e| {
-            Error::invalid("the folder of key filters has no absolute path").with_source(e)
-        })?;
-        let text = absolute.to_str().ok_or_else(|| {
-            Error::invalid("the folder of key filters is not UTF-8")
-                .with_context("path", absolute.display())
-        })?;
-        Self::location(Storage::default(), text)
+        let folder = Location::of_folder(path.as_ref(), "key filters")?;
+        Self::location(Storage::default(), &folder)
     }
 
     /// Key filters in a folder of any store, outside the tables' own folders.
@@ -82,9 +76,7 @@ impl KeyFilterStore {
     /// # Errors
     /// `InvalidInput` for a location that names no store.
     pub fn location(storage: Storage, folder: &str) -> Result<Self> {
-        let location = Location::parse(folder.trim_end_matches('/'))?;
-        let root = location.root().to_string();
-        let root = Location::join(&root, location.into_path().as_ref());
+        let root = Location::normal(folder.trim_end_matches('/'))?;
         Ok(Self::new(storage, root.trim_end_matches('/').to_string(), DEFAULT_BUDGET))
     }
 

@@ -65,15 +65,8 @@ impl PositionStore {
     /// # Errors
     /// `InvalidInput` if the path cannot be written as a location.
     pub fn directory(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let absolute = std::path::absolute(path).map_err(|e| {
-            Error::invalid("the folder of positions has no absolute path").with_source(e)
-        })?;
-        let text = absolute.to_str().ok_or_else(|| {
-            Error::invalid("the folder of positions is not UTF-8")
-                .with_context("path", absolute.display())
-        })?;
-        Self::location(Storage::default(), text)
+        let folder = Location::of_folder(path.as_ref(), "positions")?;
+        Self::location(Storage::default(), &folder)
     }
 
     /// Positions in a folder of any store, outside the tables' own folders.
@@ -81,9 +74,7 @@ impl PositionStore {
     /// # Errors
     /// `InvalidInput` for a location that names no store.
     pub fn location(storage: Storage, folder: &str) -> Result<Self> {
-        let location = Location::parse(folder.trim_end_matches('/'))?;
-        let root = location.root().to_string();
-        let root = Location::join(&root, location.into_path().as_ref());
+        let root = Location::normal(folder.trim_end_matches('/'))?;
         Ok(Self { log: Arc::new(FolderLog::new(storage, root)) })
     }
 
@@ -98,14 +89,9 @@ impl PositionStore {
     /// `InvalidInput` naming both places.
     pub fn check_outside(&self, table: &Table) -> Result<()> {
         let Some(place) = self.log.location() else { return Ok(()) };
-        let normal = |location: &str| -> Result<String> {
-            let location = Location::parse(location)?;
-            let root = location.root().to_string();
-            Ok(Location::join(&root, location.into_path().as_ref()))
-        };
         let inside = [table.metadata().location(), &table.data_location()]
             .into_iter()
-            .filter_map(|folder| normal(folder).ok())
+            .filter_map(|folder| Location::normal(folder).ok())
             .any(|folder| place == folder || place.starts_with(&format!("{folder}/")));
         if !inside {
             return Ok(());
