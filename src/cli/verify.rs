@@ -19,7 +19,7 @@ use crate::table::Table;
 pub(super) struct Verify {
     /// NAMESPACE.TABLE, a table folder or a metadata file
     table: String,
-    /// Read the rows too: bounds against values, position deletes against data files
+    /// Read the rows too: bounds and partitions against values, position deletes against data files
     #[arg(long)]
     deep: bool,
     /// Only this snapshot [default: the heads of all branches and tags]

@@ -154,6 +154,9 @@ codes! {
     /// The number of values of a column is wrong.
     ValueCount = "value-count", Warning,
         "rewrite the file with `meltwater compact {table} --all` if it matters";
+    /// Rows of a data file lie in another partition than the file claims.
+    RowPartition = "row-partition", Error,
+        "`meltwater rollback {table}` to before it and append its rows again: filters miss them";
     /// An equality delete file lacks a column that it compares.
     EqualityColumn = "equality-column", Error,
         "`meltwater rollback {table}` to a snapshot without it: nobody can tell what it deletes";

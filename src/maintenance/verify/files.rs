@@ -8,7 +8,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::codes::Code;
 use super::manifest::Problem;
-use super::rows;
+use super::{partition, rows};
 use crate::deletes::KeyColumns;
 use crate::error::{Error, ErrorKind, Result};
 use crate::expr::compare;
@@ -106,6 +106,9 @@ impl FileCheck {
         }
         if self.deep && file.content != DataContentType::PositionDeletes {
             looked.rows = rows::check(self, file, size, &mut looked.problems).await?;
+            if file.content == DataContentType::Data {
+                partition::check(self, file, size, &mut looked.problems).await?;
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod files;
 mod live;
 mod manifest;
 mod metadata;
+mod partition;
 mod report;
 mod rows;
 mod run;
@@ -48,7 +49,8 @@ pub enum VerifySnapshots {
 pub struct VerifyOptions {
     /// Which snapshots (default: the heads of all refs).
     pub snapshots: VerifySnapshots,
-    /// Reads the rows too: bounds against values, position deletes against files (default: no).
+    /// Reads the rows too: bounds and partitions against values, position deletes against files
+    /// (default: no).
     pub deep: bool,
     /// Requests under way at the same time (default: 16).
     pub concurrency: usize,

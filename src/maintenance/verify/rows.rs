@@ -69,7 +69,7 @@ pub(super) async fn check(
     Ok(rows)
 }
 
-async fn open(
+pub(super) async fn open(
     files: &FileCheck,
     mut request: FileRead,
     size: u64,

@@ -293,6 +293,11 @@ pub(super) async fn report_of(code: Code) -> VerifyReport {
             shop.remake_file(Data, |f| f.nan_value_counts = counts(3, 1)).await;
         }
         Code::ValueCount => shop.remake_file(Data, |f| f.value_counts = counts(1, 99)).await,
+        Code::RowPartition => {
+            deep = true;
+            let astray = file(&table, &[row(7, "x", 2)], kit::day(0, 1)).await;
+            table = table.append(astray).commit().await.unwrap().table;
+        }
         Code::EqualityColumn => {
             shop.remake_file(EqualityDeletes, |f| f.equality_ids = Some(vec![1, 2])).await;
         }

@@ -1,6 +1,7 @@
 //! One damaged table for each code, really damaged; and sound tables without a finding.
 
 mod damage;
+mod partitions;
 
 use std::sync::Arc;
 
