@@ -10,6 +10,7 @@ use super::session::Session;
 use super::terminal::{OutputFormat, one_line, say};
 use crate::error::{Error, ErrorKind};
 use crate::maintenance::{Action, MaintainEvent, MaintainReport, Maintainer};
+use crate::spec::MAIN_BRANCH;
 
 /// Watch tables and run the maintenance that they need, one process at a time per table.
 ///
@@ -28,6 +29,9 @@ pub(super) struct Maintain {
     /// Print what would run now and why, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// The branch whose files are rewritten; snapshots expire and orphans go for the whole table
+    #[arg(long, default_value = MAIN_BRANCH)]
+    branch: String,
     /// Only these actions
     #[arg(long, value_name = "ACTION,…", value_delimiter = ',', value_parser = action)]
     only: Vec<Action>,
@@ -52,6 +56,7 @@ impl Maintain {
         let output = session.output;
         let mut maintainer = Maintainer::new(session.catalog(false).await?, &self.tables)
             .options(session.maintain_options()?)
+            .branch(&self.branch)
             .on_event(move |event| print(event, output));
         for setting in &self.set {
             let Some((name, value)) = setting.split_once('=') else {

@@ -16,9 +16,6 @@ use crate::spec::TableIdent;
 use crate::storage::{PathMap, Storage};
 use crate::table::{PositionStore, Table};
 
-/// The folder of positions beside a SQLite catalog.
-const POSITIONS: &str = "meltwater-positions";
-
 /// The settings of one run of the command.
 #[derive(Debug, Clone)]
 pub(super) struct Session {
@@ -136,7 +133,9 @@ impl Session {
     pub(super) fn positions_folder(&self, table: &str, given: Option<&Path>) -> Outcome<PathBuf> {
         match (given, sqlite_file(&self.catalog)) {
             (Some(folder), _) => Ok(folder.to_path_buf()),
-            (None, Some(file)) if !is_place(table) => Ok(Path::new(file).with_file_name(POSITIONS)),
+            (None, Some(file)) if !is_place(table) => {
+                Ok(Path::new(file).with_file_name(PositionStore::FOLDER))
+            }
             _ => Err(Failure::Usage(
                 "nobody knows where positions are stored here; name a folder with --positions"
                     .into(),

@@ -25,7 +25,7 @@ use object_store::{
 };
 
 /// Files under construction start like this; nothing that a reader looks for does.
-const TEMP_PREFIX: &str = ".meltwater-tmp-";
+pub(crate) const UNFINISHED: &str = ".meltwater-tmp-";
 
 /// The local file system as a store.
 #[derive(Debug)]
@@ -170,7 +170,7 @@ impl TempFile {
             // Process id and counter tell apart what one machine writes; `create_new` tells the
             // rest apart, such as two machines on one network folder.
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!("{TEMP_PREFIX}{}-{number}", std::process::id()));
+            let path = folder.join(format!("{UNFINISHED}{}-{number}", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok(Self { file, path }),
                 Err(e) if e.kind() == IoKind::AlreadyExists => {}

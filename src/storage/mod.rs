@@ -28,6 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 use fault::named;
 
+pub(crate) use local::UNFINISHED;
 pub use location::{Location, PathMap};
 pub use output::OutputFile;
 

@@ -43,6 +43,7 @@ pub use evolve::{SchemaUpdate, SpecUpdate, UpdateProperties};
 pub use history::{At, SnapshotRange};
 pub use positions::{PositionHold, PositionLog, PositionStore, StoredPosition};
 pub(crate) use produce::{MAX_ENTRIES, may_hold};
+pub(crate) use purge::MAINTENANCE_FOLDER;
 pub use purge::PurgeReport;
 pub use refs::RefUpdate;
 pub use result::{LookedUp, WriteResult};

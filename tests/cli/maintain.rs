@@ -93,6 +93,29 @@ fn settings_come_from_the_file_and_the_table_wins_over_it() {
 }
 
 #[test]
+fn another_branch_is_maintained_and_a_missing_one_is_told() {
+    let desk = Desk::with_orders();
+    desk.ok(&["branch", "t.t", "audit"]);
+    for id in 4..8 {
+        let row = format!("{{\"id\":{id}}}\n");
+        desk.ok_with(&["append", "t.t", "--branch", "audit", "-"], &row);
+    }
+    let head = |branch: &str| {
+        let refs = desk.json(&["inspect", "refs", "t.t"]);
+        let found = refs.as_array().unwrap().iter().find(|r| r["name"] == branch).cloned();
+        found.unwrap()["snapshot_id"].clone()
+    };
+    let main = head("main");
+    let words = [&["maintain", "t.t", "--once", "--branch", "audit"], &EAGER[..]].concat();
+    let done = desk.ok(&[&words[..], &["--only", "compact"]].concat());
+    assert!(done.contains("t.t compact ("), "{done}");
+    assert_eq!(head("main"), main);
+    assert_eq!(desk.ok(&[&words[..], &["--only", "compact"]].concat()), "", "all is done");
+    let said = desk.run(&["maintain", "t.t", "--once", "--branch", "nobody"]);
+    assert!(said.code == 1 && said.out.contains("nobody"), "{}{}", said.out, said.err);
+}
+
+#[test]
 fn two_processes_beside_an_upserting_writer_lose_no_row_and_a_follower_sees_only_the_writer() {
     let desk = Desk::with_orders();
     let maintainers = [desk.maintainer(&[]), desk.maintainer(&[])];

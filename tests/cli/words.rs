@@ -104,6 +104,26 @@ fn a_table_is_renamed_dropped_and_registered_again() {
 }
 
 #[test]
+fn a_purge_leaves_no_file_of_ours_behind() {
+    let desk = Desk::with_orders();
+    for id in 4..8 {
+        desk.ok_with(&["upsert", "t.t", "-"], &format!("{{\"id\":{id}}}\n"));
+    }
+    desk.ok(&["maintain", "t.t", "--once", "--set", "compact.files=2"]);
+    let metadata = desk.files(".metadata.json").remove(0);
+    let table = metadata.parent().unwrap().parent().unwrap().to_owned();
+    let of_table =
+        || desk.files("").into_iter().filter(|f| f.starts_with(&table)).collect::<Vec<_>>();
+    assert!(of_table().iter().any(|f| f.to_string_lossy().contains("_meltwater-maintain")));
+    // What a killed process had under construction.
+    std::fs::write(table.join("data/.meltwater-tmp-1-1"), "half").unwrap();
+    std::fs::write(table.join("not-ours.txt"), "kept").unwrap();
+    desk.ok(&["drop", "t.t", "--purge"]);
+    let left = of_table();
+    assert!(left.len() == 1 && left[0].ends_with("not-ours.txt"), "{left:?}");
+}
+
+#[test]
 fn a_dry_run_of_delete_only_counts() {
     let desk = Desk::with_orders();
     let said = desk.run(&["delete", "t.t", "--where", "id > 1", "--dry-run"]);

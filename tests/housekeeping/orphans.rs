@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use meltwater::ErrorKind;
 use meltwater::catalog::{Catalog, NewTable, SqlCatalog};
-use meltwater::maintenance::{OrphanOptions, PrefixMismatch};
+use meltwater::maintenance::{Maintainer, OrphanOptions, PrefixMismatch};
 use meltwater::object_store::memory::InMemory;
 use meltwater::spec::{
     DataContentType, DataFile, NamespaceIdent, NestedField, PartitionKey, PrimitiveType, Schema,
@@ -63,6 +63,29 @@ async fn what_nothing_names_goes_and_the_rest_stays() {
     let after = yard.stored().await;
     assert_eq!(with_litter.difference(&after).cloned().collect::<BTreeSet<_>>(), litter);
     assert!(before.is_subset(&after));
+}
+
+#[tokio::test]
+async fn leases_positions_and_key_filters_stay() {
+    let yard = Yard::new(&[]).await;
+    yard.append().await;
+    // A maintainer's run leaves its lease, with what the next one must know.
+    let maintainer = Maintainer::new(yard.table.catalog().clone(), ["ns.t"]);
+    let environment = yard.table.environment().clone();
+    maintainer.environment(environment).once().await.unwrap();
+    let leases: Vec<String> =
+        yard.stored().await.into_iter().filter(|f| f.contains("/_meltwater-maintain/")).collect();
+    assert!(!leases.is_empty());
+    let ours = [
+        yard.litter("meltwater-positions/t/s/00000000000000000001").await,
+        yard.litter("data/meltwater-key-filters/t/a.filter").await,
+    ];
+    let orphan = yard.litter("data/orphan.parquet").await;
+    yard.later(days(400));
+    let report = yard.table.remove_orphans(OrphanOptions::default()).run().await.unwrap();
+    let stored = yard.stored().await;
+    assert!(ours.iter().chain(&leases).all(|file| stored.contains(file)), "{stored:?}");
+    assert!(!stored.contains(&orphan), "{report}");
 }
 
 #[tokio::test]

@@ -38,8 +38,6 @@ use output::{ChangeSink, FlatSink, JsonChanges, Output, Written};
 use rows::{Item, Shape};
 use status::Status;
 
-/// The folder of key filters beside that of positions.
-const KEY_FILTERS: &str = "meltwater-key-filters";
 /// How often the position of a named stream is stored.
 const STORE_EVERY: Duration = Duration::from_secs(1);
 /// How long rows on their way are waited for at the end.
@@ -257,7 +255,7 @@ impl Follow {
             return Ok(self.key_filters.clone());
         }
         let positions = session.positions_folder(&self.table, self.positions.as_deref())?;
-        Ok(Some(positions.with_file_name(KEY_FILTERS)))
+        Ok(Some(positions.with_file_name(KeyFilterStore::FOLDER)))
     }
 
     /// What prints the changes, and the shape it wants them in.

@@ -15,12 +15,10 @@ use uuid::Uuid;
 
 use super::trigger::Action;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spec::MAIN_BRANCH;
 use crate::storage::Created;
-use crate::table::Table;
+use crate::table::{MAINTENANCE_FOLDER, Table};
 use futures::TryStreamExt;
-
-/// Below the table's location; hidden, so that nobody takes it for orphans (MNT-34).
-const FOLDER: &str = "metadata/_meltwater-maintain";
 
 /// Files that are kept besides the newest, in case that one was torn.
 const KEPT: usize = 2;
@@ -37,10 +35,36 @@ pub struct LastRun {
 /// What is known from earlier runs on a table, of whichever process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// When each action ran last.
+    /// When each action ran last; those on a branch, on `main`.
     pub last_runs: BTreeMap<Action, LastRun>,
+    /// When each action ran last on other branches.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub branches: BTreeMap<String, BTreeMap<Action, LastRun>>,
     /// Bytes rewritten in the last hour, by when.
     pub rewritten: Vec<(i64, u64)>,
+}
+
+impl Memory {
+    /// When an action ran last on a branch, or on the table as a whole.
+    pub fn last_run(&self, branch: &str, action: Action) -> Option<&LastRun> {
+        match is_of_table(branch, action) {
+            true => self.last_runs.get(&action),
+            false => self.branches.get(branch)?.get(&action),
+        }
+    }
+
+    /// Notes that an action ran.
+    pub fn ran(&mut self, branch: &str, action: Action, run: LastRun) {
+        let runs = match is_of_table(branch, action) {
+            true => &mut self.last_runs,
+            false => self.branches.entry(branch.to_string()).or_default(),
+        };
+        runs.insert(action, run);
+    }
+}
+
+fn is_of_table(branch: &str, action: Action) -> bool {
+    branch == MAIN_BRANCH || !action.rewrites()
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -177,7 +201,7 @@ fn millis(length: Duration) -> i64 {
 }
 
 fn folder(table: &Table) -> String {
-    format!("{}/{FOLDER}", table.metadata().location().trim_end_matches('/'))
+    format!("{}/{MAINTENANCE_FOLDER}", table.metadata().location().trim_end_matches('/'))
 }
 
 fn file(table: &Table, number: u64) -> String {

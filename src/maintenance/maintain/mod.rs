@@ -18,6 +18,7 @@ mod tables;
 mod tests;
 mod trigger;
 mod turn;
+mod work;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::clock::Environment;
 use crate::error::Result;
+use crate::spec::MAIN_BRANCH;
 use crate::table::PositionStore;
 
 pub use event::{MaintainEvent, MaintainReport};
@@ -56,6 +58,7 @@ pub struct Maintainer {
     /// Settings that win over table properties.
     overrides: Vec<(String, String)>,
     only: Option<Vec<Action>>,
+    branch: String,
     positions: Option<PositionStore>,
     environment: Environment,
     listener: Listener,
@@ -75,6 +78,7 @@ impl Maintainer {
             options: MaintainOptions::default(),
             overrides: Vec::new(),
             only: None,
+            branch: MAIN_BRANCH.to_string(),
             positions: None,
             environment: Environment::default(),
             listener: Arc::new(|_| {}),
@@ -102,6 +106,13 @@ impl Maintainer {
     /// Only these actions.
     pub fn only(mut self, actions: impl Into<Vec<Action>>) -> Self {
         self.only = Some(actions.into());
+        self
+    }
+
+    /// The branch whose files are rewritten (default: `main`). Snapshots expire and orphans go for
+    /// the table as a whole. A table without such a branch is a failure that is told (MNT-66).
+    pub fn branch(mut self, branch: impl Into<String>) -> Self {
+        self.branch = branch.into();
         self
     }
 

@@ -33,8 +33,8 @@ pub struct MaintainOptions {
     pub delete_ratio: f64,
     /// The table is looked at once in this time at most; a minute.
     pub min_interval: Duration,
-    /// Bytes that may be rewritten in an hour; no limit unless set. One group of files is always
-    /// finished.
+    /// Bytes of files that may be replaced in an hour, by all actions together; no limit unless
+    /// set. One group of files is always finished.
     pub max_bytes_per_hour: Option<u64>,
     /// How long a lease holds without a sign of life; a minute.
     pub lease: Duration,

@@ -9,13 +9,13 @@ use super::trigger::{Look, due};
 use super::*;
 use crate::catalog::{FileSystemCatalog, NewTable};
 use crate::clock::{Clock, ManualClock, SeededIds, SystemClock};
-use crate::dml::tests::fixture::{Row, delete_ids, file, ids, row};
+use crate::dml::tests::fixture::{Row, delete_ids, file, ids, row, rows_of};
 use crate::maintenance::{
     CompactionFacts, ConversionFacts, HealthReport, ManifestsToRewrite, MergeFacts, Totals,
 };
 use crate::spec::*;
 use crate::storage::Storage;
-use crate::table::Table;
+use crate::table::{At, RefUpdate, Table};
 
 /// A table on which every action has something to do, and nothing is due.
 fn health() -> HealthReport {
@@ -36,7 +36,7 @@ const NOW_MS: i64 = 1_700_000_000_000;
 /// Every action ran a minute ago.
 fn memory() -> Memory {
     let last = LastRun { at_ms: NOW_MS - 60_000, sequence_number: 5 };
-    Memory { last_runs: Action::ALL.map(|action| (action, last)).into(), rewritten: Vec::new() }
+    Memory { last_runs: Action::ALL.map(|action| (action, last)).into(), ..Memory::default() }
 }
 
 #[test]
@@ -98,7 +98,8 @@ fn triggers_follow_files_commits_time_and_settings() {
         let mut options = MaintainOptions::default();
         change(&mut health, &mut memory, &mut options);
         let commits_since: &dyn Fn(i64) -> u64 = &|number| if number == 5 { 7 } else { 99 };
-        let look = Look { health: &health, memory: &memory, now_ms: NOW_MS, commits_since };
+        let (health, memory) = (&health, &memory);
+        let look = Look { health, memory, branch: MAIN_BRANCH, now_ms: NOW_MS, commits_since };
         let found: Vec<Action> = due(&look, &options).into_iter().map(|d| d.action).collect();
         assert_eq!(&found, wanted, "{name}");
     }
@@ -345,6 +346,73 @@ async fn an_hour_has_its_limit_of_rewritten_bytes() {
     assert_eq!(round(10).await, (0, 1));
     clock.advance_ms(60 * 60 * 1000);
     assert_eq!(round(20).await, (1, 0));
+}
+
+/// What was skipped, by the action that the words begin with.
+fn skipped(events: &Mutex<Vec<MaintainEvent>>) -> Vec<String> {
+    let words = |event: &MaintainEvent| match event {
+        MaintainEvent::Skipped { why, .. } => why.split(' ').next().map(str::to_string),
+        _ => None,
+    };
+    events.lock().unwrap().iter().filter_map(words).collect()
+}
+
+#[tokio::test]
+async fn all_actions_that_rewrite_files_share_the_bytes_of_an_hour() {
+    let clock = manual();
+    let world = World::new(clock.clone());
+    let mut table = world.table("t", &[("meltwater.maintain.max-bytes-per-hour", "1")]).await;
+    for id in 0..8 {
+        table = append(&table, &[id, id + 10]).await;
+    }
+    let deletes = delete_ids(&table, &[4], PartitionKey::unpartitioned(0)).await;
+    table = table.row_delta(deletes).commit().await.unwrap().table;
+    let (maintainer, events) = world.maintainer(&["ns.t"]);
+    maintainer.dry_run().await.unwrap();
+    let would = actions(&events);
+    let (maintainer, events) = world.maintainer(&["ns.t"]);
+    let report = maintainer.once().await.unwrap();
+    assert_eq!(actions(&events), would, "a dry run counts as a run does");
+    assert_eq!(would, [Action::ConvertDeletes, Action::RemoveOrphans], "{events:?}");
+    assert_eq!(skipped(&events), ["compact", "rewrite-manifests"], "{events:?}");
+    assert_eq!(report.failed, 0);
+
+    clock.advance_ms(60 * 60 * 1000);
+    let (maintainer, events) = world.maintainer(&["ns.t"]);
+    let only = [Action::RewritePositionDeletes, Action::Compact, Action::RewriteManifests];
+    maintainer.only(only).once().await.unwrap();
+    assert_eq!(actions(&events), [Action::Compact], "{events:?}");
+    assert_eq!(skipped(&events), ["rewrite-manifests"], "{events:?}");
+    let rows: Vec<i64> = (0..18).filter(|id| *id != 4 && !(8..10).contains(id)).collect();
+    assert_eq!(ids(&table.refresh().await.unwrap()).await, rows);
+}
+
+#[tokio::test]
+async fn another_branch_is_maintained_with_a_memory_of_its_own() {
+    let world = World::new(manual());
+    let mut table = world.table("t", &[("meltwater.maintain.compact.files", "3")]).await;
+    for id in 0..6 {
+        table = append(&table, &[id]).await;
+    }
+    let head = SnapshotId(table.current_snapshot().unwrap().snapshot_id());
+    let branch = RefUpdate::CreateBranch { name: "audit".into(), snapshot: head };
+    let table = table.update_ref(branch).await.unwrap();
+    let rewriting = [Action::Compact, Action::RewriteManifests];
+    let (maintainer, events) = world.maintainer(&["ns.t"]);
+    maintainer.branch("audit").only(rewriting).once().await.unwrap();
+    assert!(actions(&events).contains(&Action::Compact), "{events:?}");
+    let table = table.refresh().await.unwrap();
+    assert_eq!(table.current_snapshot().unwrap().snapshot_id(), head.0, "main is left alone");
+    let (maintainer, events) = world.maintainer(&["ns.t"]);
+    maintainer.branch("audit").only(rewriting).once().await.unwrap();
+    assert_eq!(actions(&events), [], "{events:?}");
+
+    // What ran on the other branch did not run here.
+    let (maintainer, events) = world.maintainer(&["ns.t"]);
+    maintainer.only([Action::Compact]).once().await.unwrap();
+    assert_eq!(actions(&events), [Action::Compact], "{events:?}");
+    let audit = rows_of(&table.refresh().await.unwrap(), At::Ref("audit".into())).await;
+    assert_eq!(audit.into_iter().map(|row| row.0).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
 }
 
 /// The clock of a runtime whose time is simulated.

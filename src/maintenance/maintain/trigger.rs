@@ -51,6 +51,11 @@ impl Action {
         }
     }
 
+    /// Whether it rewrites files of one branch; the others are about the whole table.
+    pub fn rewrites(self) -> bool {
+        !matches!(self, Self::Expire | Self::RemoveOrphans)
+    }
+
     /// The action of a command's name.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.as_str() == name)
@@ -76,6 +81,7 @@ pub struct Due {
 pub(super) struct Look<'a> {
     pub health: &'a HealthReport,
     pub memory: &'a Memory,
+    pub branch: &'a str,
     pub now_ms: i64,
     /// Commits of others after a sequence number.
     pub commits_since: &'a dyn Fn(i64) -> u64,
@@ -93,7 +99,7 @@ fn why(action: Action, look: &Look<'_>, options: &MaintainOptions) -> Option<Str
         return None;
     }
     let (files, what) = work(action, look.health)?;
-    let last = look.memory.last_runs.get(&action);
+    let last = look.memory.last_run(look.branch, action);
     if let Some(limit) = trigger.files.filter(|limit| files >= *limit) {
         return Some(format!("{files} {what}, the limit is {limit}"));
     }

@@ -1,12 +1,10 @@
 //! One turn on one table: look, take the lease, run what is due.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use serde::Serialize;
 use tokio::sync::watch;
 
 use super::event::MaintainEvent;
@@ -14,13 +12,11 @@ use super::lease::{Asked, LastRun, Lease, Memory};
 use super::options::MaintainOptions;
 use super::run::Shared;
 use super::trigger::{Action, Due, Look, due};
+use super::work::{Done, Work};
 use crate::error::{Error, ErrorKind, Result};
-use crate::maintenance::{
-    CompactOptions, CompactPlan, ConvertOptions, ExpireOptions, HealthReport, ManifestOptions,
-    OrphanOptions, Progress, Report, RewriteDeletesOptions,
-};
-use crate::spec::{Operation, SnapshotId};
-use crate::table::{Table, summary_key};
+use crate::maintenance::{HealthReport, Progress};
+use crate::spec::{MAIN_BRANCH, Operation, SnapshotId, SnapshotRef};
+use crate::table::{At, Table, summary_key};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -47,33 +43,74 @@ pub(super) async fn turn(shared: &Shared, table: &Table) -> Result<Turned> {
     }
     let health = health(shared, table).await?;
     let memory = Lease::peek(table).await?;
-    let found = actions(table, &health, &memory, &options);
+    let found = actions(shared, table, &health, &memory, &options);
     if found.is_empty() {
         return Ok(nothing);
     }
     if shared.maintainer.dry_run {
-        for Due { action, why } in found {
-            let summary = plan(shared, table, action).await?;
-            let table = table.ident().to_string();
-            shared.tell(&MaintainEvent::WouldRun { table, action, why, summary });
-        }
+        dry_run(shared, table, found, bytes_left(&options, &memory, now_ms(table))).await?;
         return Ok(nothing);
     }
     match Lease::ask(table, options.lease).await? {
         Asked::Taken { lapses_at_ms } => {
-            let now_ms = table.environment().clock.now_ms();
-            let left = lapses_at_ms.saturating_sub(now_ms).max(0);
+            let left = lapses_at_ms.saturating_sub(now_ms(table)).max(0);
             let why = format!("another process maintains the table, for {left} ms at least");
             shared.tell(&MaintainEvent::Skipped { table: table.ident().to_string(), why });
             Ok(nothing)
         }
         Asked::Held(lease) => {
             // Another process may have run in between: its memory is in the lease.
-            let found = actions(table, &health, &lease.memory, &options);
+            let found = actions(shared, table, &health, &lease.memory, &options);
             let failed = Turn::new(shared, table, &options, lease).run(found).await?;
             Ok(Turned { failed, ..nothing })
         }
     }
+}
+
+/// Tells what would run, and what would not for the hour's bytes.
+async fn dry_run(
+    shared: &Shared,
+    table: &Table,
+    found: Vec<Due>,
+    mut bytes_left: Option<u64>,
+) -> Result<()> {
+    for due in found {
+        if let Some(skipped) = over_limit(table, &due, bytes_left) {
+            shared.tell(&skipped);
+            continue;
+        }
+        let Due { action, why } = due;
+        let planned = Work { shared, table, action, bytes_left }.plan().boxed().await?;
+        bytes_left = bytes_left.map(|left| left.saturating_sub(planned.bytes));
+        let (table, summary) = (table.ident().to_string(), planned.summary);
+        shared.tell(&MaintainEvent::WouldRun { table, action, why, summary });
+    }
+    Ok(())
+}
+
+/// An action that rewrites files waits when the hour has no bytes left (MNT-66).
+fn over_limit(table: &Table, due: &Due, bytes_left: Option<u64>) -> Option<MaintainEvent> {
+    let Due { action, why } = due;
+    (action.rewrites() && bytes_left == Some(0)).then(|| MaintainEvent::Skipped {
+        table: table.ident().to_string(),
+        why: format!("{action} is due ({why}), but max-bytes-per-hour is used up"),
+    })
+}
+
+/// Bytes that may still be rewritten in this hour; `None` without a limit.
+fn bytes_left(options: &MaintainOptions, memory: &Memory, now_ms: i64) -> Option<u64> {
+    let limit = options.max_bytes_per_hour?;
+    let used = memory.rewritten.iter().filter(|(at_ms, _)| is_recent(*at_ms, now_ms));
+    let used: u64 = used.map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+    Some(limit.saturating_sub(used))
+}
+
+fn is_recent(at_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(at_ms) < HOUR_MS
+}
+
+fn now_ms(table: &Table) -> i64 {
+    table.environment().clock.now_ms()
 }
 
 /// Defaults, then what the table says, then what the caller insists on (MNT-66).
@@ -90,7 +127,7 @@ fn options(shared: &Shared, table: &Table) -> Result<MaintainOptions> {
 }
 
 async fn health(shared: &Shared, table: &Table) -> Result<HealthReport> {
-    let health = table.health();
+    let health = table.health().branch(&shared.maintainer.branch);
     match &shared.maintainer.positions {
         Some(positions) => health.positions(positions.clone()).run().await,
         None => health.run().await,
@@ -98,20 +135,21 @@ async fn health(shared: &Shared, table: &Table) -> Result<HealthReport> {
 }
 
 fn actions(
+    shared: &Shared,
     table: &Table,
     health: &HealthReport,
     memory: &Memory,
     options: &MaintainOptions,
 ) -> Vec<Due> {
-    let now_ms = table.environment().clock.now_ms();
-    let commits_since = |number| commits_since(table, number);
-    due(&Look { health, memory, now_ms, commits_since: &commits_since }, options)
+    let (now_ms, branch) = (now_ms(table), shared.maintainer.branch.as_str());
+    let commits_since = |number| commits_since(table, branch, number);
+    due(&Look { health, memory, branch, now_ms, commits_since: &commits_since }, options)
 }
 
-/// Commits on `main` after a sequence number that changed rows.
-fn commits_since(table: &Table, number: i64) -> u64 {
-    let Some(head) = table.current_snapshot() else { return 0 };
-    let changes_rows = |s: &&crate::spec::SnapshotRef| {
+/// Commits on a branch after a sequence number that changed rows.
+fn commits_since(table: &Table, branch: &str, number: i64) -> u64 {
+    let Some(head) = head_of(table, branch) else { return 0 };
+    let changes_rows = |s: &&SnapshotRef| {
         let summary = s.summary();
         let mark = summary.additional_properties.get(summary_key::LOGICAL_CHANGE);
         summary.operation != Operation::Replace && mark.map(String::as_str) != Some("none")
@@ -122,33 +160,13 @@ fn commits_since(table: &Table, number: i64) -> u64 {
     newer.filter(changes_rows).count() as u64
 }
 
-/// What a dry run says of an action: its own plan.
-async fn plan(shared: &Shared, table: &Table, action: Action) -> Result<String> {
-    Ok(match action {
-        Action::ConvertDeletes => {
-            table.convert_equality_deletes(ConvertOptions::default()).plan().await?.to_string()
-        }
-        Action::RewritePositionDeletes => {
-            let options = RewriteDeletesOptions::default();
-            table.rewrite_position_deletes(options).plan().await?.to_string()
-        }
-        Action::Compact => table.compact(CompactOptions::default()).plan().await?.to_string(),
-        Action::RewriteManifests => {
-            table.rewrite_manifests(ManifestOptions::default()).plan().await?.to_string()
-        }
-        Action::Expire => expire(shared, table).plan().await?.to_string(),
-        Action::RemoveOrphans => {
-            table.remove_orphans(OrphanOptions::default()).plan().await?.to_string()
-        }
-    })
-}
-
-fn expire(shared: &Shared, table: &Table) -> crate::maintenance::Expire {
-    let expire = table.expire(ExpireOptions::default());
-    match &shared.maintainer.positions {
-        Some(positions) => expire.positions(positions.clone()),
-        None => expire,
-    }
+/// The newest snapshot of a branch.
+fn head_of(table: &Table, branch: &str) -> Option<SnapshotRef> {
+    let at = match branch {
+        MAIN_BRANCH => At::Current,
+        branch => At::Ref(branch.to_string()),
+    };
+    table.snapshot_at(&at).ok().flatten()
 }
 
 /// Stops an action when the run ends, or when somebody else took the lease.
@@ -161,20 +179,6 @@ struct Guard {
 impl Progress for Guard {
     fn should_stop(&self) -> bool {
         *self.stop.borrow() || self.lost.load(Ordering::Relaxed)
-    }
-}
-
-/// What an action did.
-struct Done {
-    summary: String,
-    value: serde_json::Value,
-    report: Report,
-}
-
-impl Done {
-    fn new(report: &Report, whole: &(impl Serialize + Display)) -> Result<Self> {
-        let value = serde_json::to_value(whole)?;
-        Ok(Self { summary: whole.to_string(), value, report: report.clone() })
     }
 }
 
@@ -196,11 +200,12 @@ impl<'a> Turn<'a> {
     /// Runs the actions in order, and says whether one failed. A lost lease ends it.
     async fn run(mut self, found: Vec<Due>) -> Result<bool> {
         let mut failed = false;
-        for Due { action, why } in found {
+        for due in found {
             if self.guard.should_stop() {
                 break;
             }
-            if let Err(error) = self.action(action, why).await {
+            let action = due.action;
+            if let Err(error) = self.action(due).await {
                 failed = true;
                 self.shared.tell(&MaintainEvent::failed(self.table.ident(), Some(action), &error));
             }
@@ -211,18 +216,17 @@ impl<'a> Turn<'a> {
         Ok(failed)
     }
 
-    async fn action(&mut self, action: Action, why: String) -> Result<()> {
+    async fn action(&mut self, due: Due) -> Result<()> {
         self.table = self.table.refresh().await?;
-        if action == Action::Compact && self.bytes_left() == Some(0) {
-            let limit = self.options.max_bytes_per_hour.unwrap_or_default();
-            let why = format!("compact is due ({why}), but {limit} bytes an hour were rewritten");
-            let table = self.table.ident().to_string();
-            self.shared.tell(&MaintainEvent::Skipped { table, why });
+        let bytes_left = bytes_left(self.options, &self.lease.memory, now_ms(&self.table));
+        if let Some(skipped) = over_limit(&self.table, &due, bytes_left) {
+            self.shared.tell(&skipped);
             return Ok(());
         }
+        let Due { action, why } = due;
+        let work = Work { shared: self.shared, table: &self.table, action, bytes_left };
         // Boxed: all actions in one future are too deep a type for the compiler.
-        let left = self.bytes_left();
-        let work = start(self.shared, &self.table, action, left, &self.guard).boxed();
+        let work = work.run(self.guard.clone()).boxed();
         let done = beating(&mut self.lease, &self.guard, work).await?;
         self.remember(action, &done).await?;
         self.shared.tell(&MaintainEvent::Ran {
@@ -242,31 +246,18 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Bytes that may still be rewritten in this hour; `None` without a limit.
-    fn bytes_left(&self) -> Option<u64> {
-        let limit = self.options.max_bytes_per_hour?;
-        let used = self.lease.memory.rewritten.iter().filter(|(at_ms, _)| self.is_recent(*at_ms));
-        let used: u64 = used.map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
-        Some(limit.saturating_sub(used))
-    }
-
-    fn is_recent(&self, at_ms: i64) -> bool {
-        self.table.environment().clock.now_ms().saturating_sub(at_ms) < HOUR_MS
-    }
-
     /// Keeps in the lease what the next holder must know.
     async fn remember(&mut self, action: Action, done: &Done) -> Result<()> {
         let head = self.table.refresh().await?;
-        let at_ms = head.environment().clock.now_ms();
+        let (at_ms, branch) = (now_ms(&head), self.shared.maintainer.branch.as_str());
+        let memory = &mut self.lease.memory;
         if !done.report.stopped {
-            let sequence_number = head.current_snapshot().map_or(0, |s| s.sequence_number());
-            self.lease.memory.last_runs.insert(action, LastRun { at_ms, sequence_number });
+            let sequence_number = head_of(&head, branch).map_or(0, |s| s.sequence_number());
+            memory.ran(branch, action, LastRun { at_ms, sequence_number });
         }
-        if action == Action::Compact && done.report.before.bytes > 0 {
-            let mut rewritten = std::mem::take(&mut self.lease.memory.rewritten);
-            rewritten.retain(|(at_ms, _)| self.is_recent(*at_ms));
-            rewritten.push((at_ms, done.report.before.bytes));
-            self.lease.memory.rewritten = rewritten;
+        if action.rewrites() && done.report.before.bytes > 0 {
+            memory.rewritten.retain(|(before_ms, _)| is_recent(*before_ms, at_ms));
+            memory.rewritten.push((at_ms, done.report.before.bytes));
         }
         match self.lease.renew().await {
             Err(e) if e.kind() == ErrorKind::Fenced => {
@@ -297,59 +288,4 @@ async fn beating<T>(
             guard.lost.store(true, Ordering::Relaxed);
         }
     }
-}
-
-async fn start(
-    shared: &Shared,
-    table: &Table,
-    action: Action,
-    bytes_left: Option<u64>,
-    guard: &Arc<Guard>,
-) -> Result<Done> {
-    let progress: Arc<dyn Progress> = guard.clone();
-    match action {
-        Action::ConvertDeletes => {
-            let convert = table.convert_equality_deletes(ConvertOptions::default());
-            let report = convert.progress(progress).run().boxed().await?;
-            Done::new(&report.report, &report)
-        }
-        Action::RewritePositionDeletes => {
-            let rewrite = table.rewrite_position_deletes(RewriteDeletesOptions::default());
-            let report = rewrite.progress(progress).run().boxed().await?;
-            Done::new(&report.report, &report)
-        }
-        Action::Compact => {
-            let compact = table.compact(CompactOptions::default()).progress(progress);
-            let mut plan = compact.plan().await?;
-            shorten(&mut plan, bytes_left);
-            let report = compact.run_plan(plan).boxed().await?;
-            Done::new(&report.report, &report)
-        }
-        Action::RewriteManifests => {
-            let rewrite = table.rewrite_manifests(ManifestOptions::default());
-            let report = rewrite.progress(progress).run().boxed().await?;
-            Done::new(&report.report, &report)
-        }
-        Action::Expire => {
-            let report = expire(shared, table).progress(progress).run().boxed().await?;
-            Done::new(&report.report, &report)
-        }
-        Action::RemoveOrphans => {
-            let orphans = table.remove_orphans(OrphanOptions::default());
-            let report = orphans.progress(progress).run().boxed().await?;
-            Done::new(&report.report, &report)
-        }
-    }
-}
-
-/// As many groups as fit into what is left of the hour; one at least, or a large one would never be.
-fn shorten(plan: &mut CompactPlan, bytes_left: Option<u64>) {
-    let Some(left) = bytes_left else { return };
-    let mut bytes = 0u64;
-    let fits = plan.groups.iter().take_while(|group| {
-        bytes = bytes.saturating_add(group.input.bytes);
-        bytes <= left
-    });
-    let fits = fits.count().max(1);
-    plan.groups.truncate(fits);
 }

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use crate::catalog::{POINTER_MIN_AGE_MS, pointer_version_of};
+use crate::read::KeyFilterStore;
 use crate::spec::encoded_name;
-use crate::storage::ObjectInfo;
-use crate::table::Table;
+use crate::storage::{ObjectInfo, UNFINISHED};
+use crate::table::{PositionStore, Table};
 
-/// Folders where named streams keep their positions, wherever somebody put them.
-const POSITIONS: &str = "meltwater-positions";
-
-/// Files that our local store had under construction when its process died.
-const UNFINISHED: &str = ".meltwater-tmp-";
+/// Folders of streams, wherever somebody put them.
+const OF_STREAMS: [&str; 2] = [PositionStore::FOLDER, KeyFilterStore::FOLDER];
 
 /// Why a file is or is not looked at (MNT-34).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +54,7 @@ impl Sieve {
         let below = path.get(self.below..).unwrap_or(path);
         let mut parts = below.split('/').rev();
         let name = parts.next().unwrap_or(below);
-        if parts.any(|folder| folder == POSITIONS || self.hides(folder))
+        if parts.any(|folder| OF_STREAMS.contains(&folder) || self.hides(folder))
             || (self.hides(name) && !name.starts_with(UNFINISHED))
         {
             return Look::Hidden;

@@ -62,6 +62,10 @@ pub(super) struct Known {
 }
 
 impl KeyFilterStore {
+    /// The usual name of such a folder; a removal of orphans leaves it alone wherever it lies
+    /// (MNT-34).
+    pub const FOLDER: &'static str = "meltwater-key-filters";
+
     /// Key filters in a local folder, made on first use.
     ///
     /// # Errors

@@ -60,6 +60,10 @@ struct Latest {
 }
 
 impl PositionStore {
+    /// The usual name of such a folder; a removal of orphans leaves it alone wherever it lies
+    /// (MNT-34).
+    pub const FOLDER: &'static str = "meltwater-positions";
+
     /// Positions in a local folder, made on first use.
     ///
     /// # Errors
