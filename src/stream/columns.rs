@@ -138,6 +138,11 @@ impl Columns {
         &self.arrow
     }
 
+    /// The schema of all rows, where it does not follow that of the table.
+    pub fn pinned(&self) -> Option<&SchemaRef> {
+        (self.options.on_schema_change == OnSchemaChange::Pin).then_some(&self.schema)
+    }
+
     /// What lanes pass before this step; `None` if everything stays. Steps are asked for once
     /// each, in order.
     ///

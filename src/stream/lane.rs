@@ -125,7 +125,9 @@ impl LaneTask {
         let Some(reader) = self.hub.reader(self.lane) else { return stream::empty().boxed() };
         match &split.work {
             Work::File(task) => reader.read_file(task.clone(), from),
-            Work::Unit(changes, unit) => reader.read_unit(changes.clone(), *unit, from),
+            Work::Unit(changes, unit, schema) => {
+                reader.read_unit_by(schema.clone(), changes.clone(), *unit, from)
+            }
         }
     }
 

@@ -63,6 +63,7 @@ impl StreamBuilder {
             lanes: options.lanes,
             verify_replace: options.verify_replace,
             key,
+            pinned: columns.pinned().cloned(),
             resumes: resumes.clone(),
         };
         let located = (timeline, resumes);

@@ -13,7 +13,7 @@ use super::timeline::Step;
 use crate::error::{Error, Result};
 use crate::read::Emit;
 use crate::scan::{AddedFile, Base, ChangeClass, Grouping, SnapshotChanges};
-use crate::spec::StableHasher;
+use crate::spec::{SchemaRef, StableHasher};
 use crate::table::{Cursor, Table};
 
 /// What planning must know of the stream.
@@ -27,6 +27,8 @@ pub(super) struct PlanOptions {
     pub verify_replace: VerifyReplace,
     /// The field ids of the key, where it is known.
     pub key: Vec<i32>,
+    /// The schema of all rows; `None` if they come in that of their snapshot.
+    pub pinned: Option<SchemaRef>,
     /// By group, where it goes on.
     pub resumes: Vec<Resume>,
 }
@@ -107,11 +109,11 @@ impl StepPlan {
     /// What reading a manifest gives; `InvalidInput` for a token that points at another file.
     pub async fn splits(
         &self,
-        wanted: &Plannable,
+        (wanted, table): (&Plannable, &Table),
         options: &PlanOptions,
         known: &mut KnownFiles,
     ) -> Result<(Vec<Split>, PlanCursor)> {
-        let mut picked = Picked { wanted, options, splits: Vec::new(), bytes: 0 };
+        let mut picked = Picked { wanted, table, options, splits: Vec::new(), bytes: 0 };
         let end = match self {
             Self::Nothing | Self::Skipped | Self::Refused => None,
             Self::Files(changes) => picked.files(changes, known).await?,
@@ -155,6 +157,7 @@ impl KnownFiles {
 /// Splits that were picked for a lane.
 struct Picked<'a> {
     wanted: &'a Plannable,
+    table: &'a Table,
     options: &'a PlanOptions,
     splits: Vec<Split>,
     bytes: u64,
@@ -205,12 +208,31 @@ impl Picked<'_> {
             let place = u32::try_from(at)
                 .map_err(|e| Error::internal("too many change units").with_source(e))?;
             let start = Cursor::Unit { unit: place, ordinal: 0 };
-            let work = || Work::Unit(changes.clone(), at);
+            let (schema, digest) = self.told_apart_by(group, start, unit.digest());
+            let work = || Work::Unit(changes.clone(), at, schema);
             let refuses_rows = changes.base() == Base::Unclaimed
                 && self.options.verify_replace == VerifyReplace::Refuse;
-            self.add(group, start, unit.digest(), unit.bytes(), refuses_rows, work)?;
+            self.add(group, start, digest, unit.bytes(), refuses_rows, work)?;
         }
         Ok(None)
+    }
+
+    /// The schema by which the rows of a unit are told apart, and the digest of both. What was
+    /// begun goes on with the schema that it was begun with (TOK-11).
+    fn told_apart_by(&self, group: u8, start: Cursor, unit: u64) -> (SchemaRef, u64) {
+        let step = &self.wanted.step;
+        let digest = |schema: &SchemaRef| {
+            let id = schema.schema_id();
+            StableHasher::default().number(unit).number(u64::from(id.unsigned_abs())).finish()
+        };
+        let resume = self.options.resumes.get(usize::from(group));
+        let begun = resume.and_then(|resume| resume.digest_of(step.number, start));
+        let with = begun.and_then(|begun| {
+            self.table.metadata().schemas_iter().find(|schema| digest(schema) == begun)
+        });
+        let now = || self.options.pinned.as_ref().unwrap_or(self.table.schema_of(&step.snapshot));
+        let schema = with.unwrap_or_else(now);
+        (schema.clone(), digest(schema))
     }
 
     fn add(

@@ -151,7 +151,7 @@ impl Planner {
                 plan
             }
         };
-        plan.splits(wanted, &self.options, &mut self.files).await.map(Some)
+        plan.splits((wanted, table), &self.options, &mut self.files).await.map(Some)
     }
 
     /// Looks at a step for all lanes, when the first one comes to it.

@@ -23,6 +23,12 @@ pub(super) enum Wanted {
 }
 
 impl Resume {
+    /// What the token points at, if that is the split which begins at `start`.
+    pub fn digest_of(&self, step: u64, start: Cursor) -> Option<u64> {
+        let inside = self.inside.filter(|inside| inside.cursor.same_split(&start))?;
+        (step == self.step).then_some(inside.digest)
+    }
+
     /// What is wanted of a split that begins at `start`.
     ///
     /// # Errors

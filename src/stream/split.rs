@@ -9,6 +9,7 @@ use super::timeline::Step;
 use crate::error::Error;
 use crate::read::ChangeKind;
 use crate::scan::{FileScanTask, SnapshotChanges};
+use crate::spec::SchemaRef;
 use crate::table::{Cursor, Inside, Place};
 
 /// A part of one step, of one group: a file, or a change unit.
@@ -29,7 +30,8 @@ pub(super) struct Split {
 #[derive(Debug, Clone)]
 pub(super) enum Work {
     File(FileScanTask),
-    Unit(Arc<SnapshotChanges>, usize),
+    /// Rows are told apart by the columns of the schema.
+    Unit(Arc<SnapshotChanges>, usize, SchemaRef),
 }
 
 impl Split {

@@ -185,7 +185,22 @@ impl ChangeReader {
         unit: usize,
         from: u64,
     ) -> BoxStream<'static, Result<ChangeRows>> {
-        unit::read(self.clone(), changes, unit, from)
+        self.read_unit_by(self.columns.context.schema.clone(), changes, unit, from)
+    }
+
+    /// The same, with rows told apart by the columns of `schema` whatever columns they come in: so
+    /// that ordinals mean what they meant when the table had that schema (TOK-11).
+    ///
+    /// # Errors
+    /// As [`ChangeReader::read_unit`].
+    pub fn read_unit_by(
+        self: &Arc<Self>,
+        schema: SchemaRef,
+        changes: Arc<SnapshotChanges>,
+        unit: usize,
+        from: u64,
+    ) -> BoxStream<'static, Result<ChangeRows>> {
+        unit::read(self.clone(), schema, changes, unit, from)
     }
 }
 

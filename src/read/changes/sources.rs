@@ -96,6 +96,8 @@ impl Source {
 pub(super) struct SourceReader {
     pub reader: Arc<ChangeReader>,
     pub key: Option<KeyColumns>,
+    /// Rows are equal when all of these columns are.
+    compared: SchemaRef,
     snapshot: SnapshotId,
     columns: Arc<ReadColumns>,
 }
@@ -110,11 +112,12 @@ pub(super) enum Compare {
 impl SourceReader {
     pub(super) fn new(
         reader: Arc<ChangeReader>,
+        compared: SchemaRef,
         key: Option<KeyColumns>,
         snapshot: SnapshotId,
     ) -> Result<Self> {
         let columns = Arc::new(reader.columns.to_read(key.as_ref())?);
-        Ok(Self { reader, key, snapshot, columns })
+        Ok(Self { reader, key, compared, snapshot, columns })
     }
 
     /// The rows of a source with all columns that output, filter and key need.
@@ -179,7 +182,7 @@ impl SourceReader {
         }
         let schema = match (compare, &key) {
             (Compare::Keys, Some(key)) => key.schema()?,
-            _ => self.reader.columns.context.schema.clone(),
+            _ => self.compared.clone(),
         };
         let pos_at = schema.as_struct().fields().len();
         let batches = self.open(source, Arc::new(with_pos(&schema)?)).await?;

@@ -17,7 +17,7 @@ use super::{ChangeReader, ChangeRows, Emit};
 use crate::deletes::{DeleteFile, KeyColumns};
 use crate::error::{Error, Result};
 use crate::scan::{ChangeUnit, ChangedFile, Role, SnapshotChanges};
-use crate::spec::DataContentType;
+use crate::spec::{DataContentType, SchemaRef};
 
 /// Batches that wait for the caller.
 const AHEAD: usize = 2;
@@ -25,6 +25,7 @@ const AHEAD: usize = 2;
 /// Reads one unit. The work stops when the stream is dropped.
 pub(super) fn read(
     reader: Arc<ChangeReader>,
+    schema: SchemaRef,
     changes: Arc<SnapshotChanges>,
     unit: usize,
     from: u64,
@@ -33,7 +34,7 @@ pub(super) fn read(
     let mut work = JoinSet::new();
     work.spawn(async move {
         let snapshot = changes.snapshot().snapshot_id();
-        if let Err(error) = produce(reader, changes, unit, from, &sender).await {
+        if let Err(error) = produce(reader, schema, changes, unit, (from, &sender)).await {
             let named = error.context().any(|(key, _)| key == "snapshot");
             let error = if named { error } else { error.with_context("snapshot", snapshot) };
             let _ = sender.send(Err(error)).await;
@@ -53,10 +54,10 @@ pub(super) fn read(
 
 async fn produce(
     reader: Arc<ChangeReader>,
+    schema: SchemaRef,
     changes: Arc<SnapshotChanges>,
     unit: usize,
-    from: u64,
-    sender: &mpsc::Sender<Result<ChangeRows>>,
+    (from, sender): (u64, &mpsc::Sender<Result<ChangeRows>>),
 ) -> Result<()> {
     if reader.options.emit == Emit::Appends {
         return Err(Error::invalid("the snapshot removes rows, which `appends` cannot show")
@@ -82,7 +83,7 @@ async fn produce(
     };
     let resolver = reader.resolver_of(&changes)?;
     let resolved = resolver.resolve(&changes, files).await?;
-    let sources = SourceReader::new(reader.clone(), key, changes.id())?;
+    let sources = SourceReader::new(reader.clone(), schema, key, changes.id())?;
     let unit = UnitRows::of(&resolved, &keys, changes.is_net());
     unit.hand_out(&sources, from, sender).await?;
     match changes.is_net() {

@@ -64,7 +64,7 @@ async fn plan(
         _ => key,
     };
     let mut units = units(table.metadata(), &diff, &deletes, grouping).await?;
-    if !rows_stay(table, &units, key) {
+    if !rows_stay(table, to, &units, key) {
         units = units.into_one();
     }
     let tally = units.tally;
@@ -83,13 +83,14 @@ async fn plan(
 }
 
 /// Whether equal rows, and rows of one key, are in one partition on both sides.
-fn rows_stay(table: &Table, units: &Units, key: &[i32]) -> bool {
+fn rows_stay(table: &Table, to: &SnapshotRef, units: &Units, key: &[i32]) -> bool {
     let specs = units.specs();
     let Some(first) = specs.first() else { return true };
     let Some(spec) = table.metadata().partition_spec_by_id(*first) else { return false };
-    // Without a key only equal rows go together, and they are compared by today's columns.
+    // Without a key only equal rows go together. The columns they are compared by are those of the
+    // snapshot, so that its units stay what they are when the table changes.
     let decides = |id: i32| match key {
-        [] => table.schema().field_by_id(id).is_some(),
+        [] => table.schema_of(to).field_by_id(id).is_some(),
         key => key.contains(&id),
     };
     specs.len() == 1 && spec.fields().iter().all(|field| decides(field.source_id))
