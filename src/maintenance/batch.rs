@@ -31,6 +31,11 @@ impl<T> Batch<T> {
         self.weight >= self.max_weight || now >= deadline
     }
 
+    /// The first piece.
+    pub(super) fn first(&self) -> Option<&T> {
+        self.items.first()
+    }
+
     /// What was collected; the batch is empty then.
     pub(super) fn take(&mut self) -> Vec<T> {
         self.weight = 0;

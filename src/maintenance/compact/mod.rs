@@ -8,8 +8,8 @@
 //! read merge-on-read and written in order, or sorted. *Commit*: a few finished groups at once, which
 //! survive whatever happens to the others. The new rows keep the age of the snapshot
 //! that was read, so equality deletes committed meanwhile still kill them; position deletes
-//! committed meanwhile are translated to the new files. What cannot be carried over plans one
-//! group again. Rules: `format-spec/maintenance.md`.
+//! committed meanwhile are translated to the new files. What cannot be carried over plans
+//! groups again. Rules: `format-spec/maintenance.md`.
 
 mod carry;
 mod commit;

@@ -74,14 +74,15 @@ pub(super) async fn plan(table: &Table, options: &CompactOptions) -> Result<Comp
     })
 }
 
-/// Plans one group again on the head of the branch: those of its files that are still there.
+/// Plans groups again on the head of the branch: those of their files that are still there.
 pub(super) async fn plan_again(
     table: &Table,
     options: &CompactOptions,
-    group: &CompactGroup,
+    groups: &[CompactGroup],
 ) -> Result<(Option<SnapshotId>, Vec<CompactGroup>)> {
     let context = branch_scan(table, &options.branch).context()?;
-    let paths: HashSet<&str> = group.files.iter().map(|f| f.path.as_str()).collect();
+    let paths: HashSet<&str> =
+        groups.iter().flat_map(|g| &g.files).map(|f| f.path.as_str()).collect();
     let tasks = context.plan().await?.tasks;
     let here = tasks.try_filter(|t| std::future::ready(paths.contains(t.file.file_path.as_str())));
     let tasks: Vec<FileScanTask> = here.try_collect().await?;

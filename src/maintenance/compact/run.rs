@@ -89,10 +89,10 @@ impl Worker {
         Ok(rewritten.map(|(written, map)| Finished { base, group, written, map, replans }))
     }
 
-    /// What is left of a group, on the table as it is now.
-    async fn again(&self, group: &CompactGroup, replans: u32) -> Result<Vec<Task>> {
+    /// What is left of groups, on the table as it is now.
+    async fn again(&self, groups: &[CompactGroup], replans: u32) -> Result<Vec<Task>> {
         let table = self.table.refresh().await?;
-        let (snapshot, groups) = plan_again(&table, &self.options, group).await?;
+        let (snapshot, groups) = plan_again(&table, &self.options, groups).await?;
         let Some(planned_at) = snapshot else { return Ok(Vec::new()) };
         let base = Base::new(&table, &self.options.branch, planned_at, self.group_bytes)?;
         let task = |group| Task { base: base.clone(), group, replans: replans + 1 };
@@ -111,9 +111,10 @@ struct Task {
 struct Run {
     worker: Arc<Worker>,
     waiting: Vec<Task>,
-    planned_at: SnapshotId,
-    /// Finished groups of the first plan, by kind.
-    batches: BTreeMap<(bool, bool), Batch<Finished>>,
+    /// Finished groups by the version that they were planned on, and by kind.
+    batches: BTreeMap<(SnapshotId, (bool, bool)), Batch<Finished>>,
+    /// Groups of each version that are not finished.
+    open: BTreeMap<SnapshotId, usize>,
     groups_per_commit: u64,
     report: CompactReport,
     first: Option<Error>,
@@ -129,10 +130,25 @@ impl Run {
         let commits = worker.options.max_commits.max(1);
         let groups_per_commit = groups.len().div_ceil(commits).max(1) as u64;
         let task = |group| Task { base: base.clone(), group, replans: 0 };
+        let mut run = Self {
+            worker,
+            waiting: Vec::new(),
+            batches: BTreeMap::new(),
+            open: BTreeMap::new(),
+            groups_per_commit,
+            report,
+            first: None,
+        };
         // The last one is taken first.
-        let waiting = groups.into_iter().rev().map(task).collect();
-        let (batches, planned_at) = (BTreeMap::new(), base.planned_at);
-        Self { worker, waiting, planned_at, batches, groups_per_commit, report, first: None }
+        run.wait(groups.into_iter().rev().map(task).collect());
+        run
+    }
+
+    fn wait(&mut self, tasks: Vec<Task>) {
+        for task in &tasks {
+            *self.open.entry(task.base.planned_at).or_default() += 1;
+        }
+        self.waiting.extend(tasks);
     }
 
     /// Rewrites groups, a few at a time, and commits those that are finished. Failed groups do not
@@ -145,13 +161,20 @@ impl Run {
             {
                 let Some(task) = self.waiting.pop() else { break };
                 let (worker, partition) = (self.worker.clone(), task.group.partition.clone());
-                running.spawn(async move { (partition, worker.rewrite(task).await) });
+                let version = task.base.planned_at;
+                running.spawn(async move { (version, partition, worker.rewrite(task).await) });
             }
             let deadline = self.batches.values().filter_map(Batch::deadline).min();
             match or_due(deadline, running.join_next()).await {
-                Some(Some(Ok((_, Ok(Some(done)))))) => self.finished(done).await,
-                Some(Some(Ok((_, Ok(None))))) => {}
-                Some(Some(Ok((partition, Err(error))))) => self.fail(&partition, error),
+                Some(Some(Ok((version, partition, rewritten)))) => {
+                    self.open.entry(version).and_modify(|open| *open = open.saturating_sub(1));
+                    match rewritten {
+                        Ok(Some(done)) => self.finished(done).await,
+                        Ok(None) => {}
+                        Err(error) => self.fail(&partition, error),
+                    }
+                    self.commit_again(version).await;
+                }
                 Some(Some(Err(error))) => {
                     self.fail("unknown", Error::internal("a group broke off").with_source(error));
                 }
@@ -177,18 +200,14 @@ impl Run {
         self.report.report.failed.push(Failed::new(what, error));
     }
 
-    /// Keeps a group for the next commit. One that was planned again is committed at once: its
-    /// rows have another age than those of the others.
+    /// Keeps a group for the next commit of its version: rows of one commit have one age.
     async fn finished(&mut self, done: Finished) {
-        if done.base.planned_at != self.planned_at {
-            return self.commit(vec![done]).await;
-        }
         let options = &self.worker.options;
         let by_count = FULL.div_ceil(self.groups_per_commit);
         let by_size = u128::from(done.group.input.bytes) * u128::from(FULL)
             / u128::from(options.max_group_bytes.max(1));
         let weight = by_count.max(u64::try_from(by_size).unwrap_or(FULL));
-        let kind = done.kind();
+        let kind = (done.base.planned_at, done.kind());
         let new = || Batch::new(FULL, options.commit_interval);
         let batch = self.batches.entry(kind).or_insert_with(new);
         if batch.push(done, weight) {
@@ -200,6 +219,21 @@ impl Run {
     async fn commit_all(&mut self) {
         for (_, mut batch) in std::mem::take(&mut self.batches) {
             self.commit(batch.take()).await;
+        }
+    }
+
+    /// Commits groups that were planned again on a version once the last of them is finished: others
+    /// were quicker before, and waiting for full batches would let them be so again.
+    async fn commit_again(&mut self, version: SnapshotId) {
+        let is_again = |done: &Finished| done.replans > 0;
+        if self.open.get(&version).is_some_and(|open| *open > 0) {
+            return;
+        }
+        for (of, mut batch) in std::mem::take(&mut self.batches) {
+            match of.0 == version && batch.first().is_some_and(is_again) {
+                true => self.commit(batch.take()).await,
+                false => _ = self.batches.insert(of, batch),
+            }
         }
     }
 
@@ -267,7 +301,7 @@ impl Run {
 
     /// Plans groups again on the new head.
     async fn again(&mut self, batch: Vec<Finished>, error: Error) {
-        let mut ends = false;
+        let (mut groups, mut most, mut ends) = (Vec::new(), 0, false);
         for Finished { base, group, written, replans, .. } in batch {
             written.discard(&base.table).await;
             if replans >= self.worker.options.replans || self.worker.progress.should_stop() {
@@ -277,13 +311,21 @@ impl Run {
             }
             tracing::warn!(partition = group.partition, %error, "planning a group again");
             self.report.report.conflicts += 1;
-            match self.worker.again(&group, replans).await {
-                Ok(fresh) => self.waiting.extend(fresh),
-                Err(error) => self.fail(&group.partition, error),
-            }
+            most = replans.max(most);
+            groups.push(group);
         }
         if ends {
             self.first.get_or_insert(error);
+        }
+        if groups.is_empty() {
+            return;
+        }
+        match self.worker.again(&groups, most).await {
+            Ok(fresh) => self.wait(fresh),
+            Err(error) => {
+                groups.iter().for_each(|group| self.note(&group.partition, &error));
+                self.first.get_or_insert(error);
+            }
         }
     }
 }

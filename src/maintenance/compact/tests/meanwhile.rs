@@ -163,6 +163,25 @@ async fn of_a_batch_only_the_group_in_conflict_is_planned_again() {
 }
 
 #[tokio::test]
+async fn groups_that_lost_together_are_planned_again_and_committed_together() {
+    let (_, mut table) = partitioned().await;
+    for n in 0..24i64 {
+        table = append(&table, &[n, n + 100], (n % 6) as i32).await;
+    }
+    let compact = table.compact(in_one_commit(false));
+    let plan = compact.plan().await.unwrap();
+    delete_where(&table, "id IN (1, 101, 2, 102, 3, 103)").await; // a file of each of three days
+
+    let report = compact.run_plan(plan).await.unwrap();
+
+    let expected = (0..24).chain(100..124).filter(|id| ![1, 2, 3].contains(&(id % 100)));
+    assert_eq!(ids(&table).await, expected.collect::<Vec<_>>());
+    assert_eq!((report.report.groups, report.report.conflicts), (6, 3));
+    assert_eq!(report.snapshots.len(), 2, "those that were left alone, and those that were not");
+    assert_eq!((data_files(&table).await.len(), orphans(&table).await), (6, 0));
+}
+
+#[tokio::test]
 async fn groups_that_move_to_another_spec_are_not_mixed_with_those_that_stay() {
     // Rows of an old spec enter a partition in which others are compacted as well: a delete of that
     // partition must not reach the rows that enter it.
