@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use meltwater::clock::{Environment, IdGenerator, ManualClock, SeededIds};
 use meltwater::maintenance::{
-    CompactOptions, ConvertOptions, ExpireOptions, Failed, ManifestOptions, OrphanOptions,
-    RewriteDeletesOptions, SortBy, SortColumn,
+    CompactOptions, ConvertOptions, ExpireOptions, Failed, ManifestOptions, OrphanFile,
+    OrphanOptions, RewriteDeletesOptions, SortBy, SortColumn,
 };
 use meltwater::table::{PositionStore, Table};
 use meltwater::{Error, Result};
 
+use crate::aging::{self, Aged};
 use crate::{NOW_MS, POSITIONS, World};
 
-/// Catalogs and stores in memory stamp what they make by the wall clock: this is later.
+/// Later than anything that the world makes.
 const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3_600_000;
 
 /// What the actions of all seeds did, so that a simulation without one of them is noticed.
-pub static DONE: [(&str, AtomicU64); 9] = [
+pub static DONE: [(&str, AtomicU64); 10] = [
     ("compacted", AtomicU64::new(0)),
     ("carried", AtomicU64::new(0)),
     ("converted", AtomicU64::new(0)),
@@ -29,6 +31,7 @@ pub static DONE: [(&str, AtomicU64); 9] = [
     ("clustered", AtomicU64::new(0)),
     ("expired", AtomicU64::new(0)),
     ("orphans", AtomicU64::new(0)),
+    ("orphans beside others", AtomicU64::new(0)),
     ("killed", AtomicU64::new(0)),
 ];
 
@@ -55,7 +58,12 @@ pub async fn keep(world: World, actor: u64, keeper: Keeper, runs: u64) -> Result
     let patience = if matches!(keeper, Keeper::Expire) { 3000 } else { 600 };
     for run in 0..runs {
         tokio::time::sleep(Duration::from_millis(dice.below(patience))).await;
-        let mut work = Box::pin(once(world.clone(), actor, keeper, dice.clone()));
+        // Files go by their age; whoever makes some is at work while no days pass.
+        let (aged, _at_work) = match keeper {
+            Keeper::RemoveOrphans => (Some(world.days_pass(actor).await?), None),
+            _ => (None, Some(world.at_work.read().await)),
+        };
+        let mut work = Box::pin(once(world.clone(), actor, keeper, aged, dice.clone()));
         let killed = dice.below(4) == 0;
         let life = Duration::from_millis(if killed { dice.below(900) } else { 3_600_000 });
         let outcome = match tokio::time::timeout(life, &mut work).await {
@@ -76,7 +84,13 @@ pub async fn keep(world: World, actor: u64, keeper: Keeper, runs: u64) -> Result
     Ok(())
 }
 
-async fn once(world: World, actor: u64, keeper: Keeper, dice: Arc<SeededIds>) -> Result<()> {
+async fn once(
+    world: World,
+    actor: u64,
+    keeper: Keeper,
+    aged: Option<Aged>,
+    dice: Arc<SeededIds>,
+) -> Result<()> {
     let table = world.table(actor, true).await?;
     match keeper {
         Keeper::Compact => compact(&world, table, &dice).await,
@@ -84,7 +98,10 @@ async fn once(world: World, actor: u64, keeper: Keeper, dice: Arc<SeededIds>) ->
         Keeper::RewriteDeletes => rewrite_deletes(&world, table, &dice).await,
         Keeper::RewriteManifests => rewrite_manifests(&world, table, &dice).await,
         Keeper::Expire => expire(&world, table, &dice).await,
-        Keeper::RemoveOrphans => remove_orphans(table, OrphanOptions::default()).await,
+        Keeper::RemoveOrphans => match aged {
+            Some(aged) => remove_old(&world, table, actor, &aged, &dice).await,
+            None => Ok(()),
+        },
     }
 }
 
@@ -163,6 +180,29 @@ async fn expire(world: &World, table: Table, dice: &SeededIds) -> Result<()> {
     let report = expire.positions(positions).run().await?;
     world.trace(&format!("held {:?}, expired {}", report.held, report.snapshots.len()), &Ok(()));
     did("expired", report.snapshots.len() as u64);
+    check(world, report.report.failed)
+}
+
+/// Beside everybody else, after days have passed.
+async fn remove_old(
+    world: &World,
+    table: Table,
+    actor: u64,
+    aged: &Aged,
+    dice: &SeededIds,
+) -> Result<()> {
+    pause(dice).await;
+    let orphans = table.remove_orphans(OrphanOptions::default());
+    let plan = orphans.plan().await?;
+    let files: Vec<OrphanFile> = orphans.files(&plan)?.try_collect().await?;
+    let planned: BTreeSet<String> = files.into_iter().map(|file| file.location).collect();
+    pause(dice).await;
+    aging::check(aged, &planned, &aging::named(&world.table(actor, false).await?).await?)?;
+    let report = orphans.run_plan(&plan).await?;
+    if report.report.before.files > planned.len() as u64 {
+        return Err(Error::internal("more went than was planned"));
+    }
+    did("orphans beside others", report.report.before.files);
     check(world, report.report.failed)
 }
 

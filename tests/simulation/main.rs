@@ -1,10 +1,11 @@
 //! Deterministic simulation: two upserting writers, a deleter, a rewriter, every maintenance action
 //! and two followers on one table of the file-system catalog, over a store that refuses, stalls, loses
-//! answers and lists stale. One seed decides everything, and an auditor replays history afterwards:
+//! answers and lists stale. Now and then days pass, and orphans go beside everybody else. One seed decides everything, and an auditor replays history afterwards:
 //! all of it, for metadata files outlive the snapshots that expire.
 //!
 //! A failing seed is replayed by `MELTWATER_SEED=81 cargo test --test simulation`.
 
+mod aging;
 mod followers;
 mod keepers;
 #[path = "../support/mod.rs"]
@@ -57,6 +58,11 @@ struct Book {
 #[derive(Clone)]
 struct World {
     store: Arc<dyn ObjectStore>,
+    /// The same store: its files grow old when days pass.
+    aging: Arc<aging::AgingStore>,
+    clock: Arc<ManualClock>,
+    /// Read by whoever is at work: days pass only between two pieces of work.
+    at_work: Rc<tokio::sync::RwLock<()>>,
     book: Rc<RefCell<Book>>,
     /// How many handles there were: each draws names and faults of its own.
     handles: Rc<Cell<u64>>,
@@ -84,12 +90,11 @@ impl World {
             self.store.clone()
         };
         let storage = Storage::default().with_store("memory://", store);
-        let catalog = Arc::new(FileSystemCatalog::new(WAREHOUSE, storage));
+        let environment =
+            Environment { clock: self.clock.clone(), ids: Arc::new(SeededIds::new(seed)) };
+        let catalog = FileSystemCatalog::new(WAREHOUSE, storage);
+        let catalog = Arc::new(catalog.with_environment(environment.clone()));
         let ident = ident();
-        let environment = Environment {
-            clock: Arc::new(ManualClock::new(NOW_MS)),
-            ids: Arc::new(SeededIds::new(seed)),
-        };
         let table = Table::load(catalog, &ident).await?;
         Ok(table
             .with_environment(environment)
@@ -98,7 +103,9 @@ impl World {
 
     async fn create(&self) -> Result<()> {
         let storage = Storage::default().with_store("memory://", self.store.clone());
-        let catalog = FileSystemCatalog::new(WAREHOUSE, storage);
+        let ids = Arc::new(SeededIds::new(self.seed));
+        let environment = Environment { clock: self.clock.clone(), ids };
+        let catalog = FileSystemCatalog::new(WAREHOUSE, storage).with_environment(environment);
         catalog.create_namespace(&NamespaceIdent::new("sim".into()), Default::default()).await?;
         let field = UnboundPartitionField {
             source_id: REGION,
@@ -112,6 +119,8 @@ impl World {
         }
         new.properties.insert("commit.manifest.min-count-to-merge".into(), "5".into());
         new.properties.insert("commit.retry.num-retries".into(), "8".into());
+        // The auditor reads every version: none may become an orphan.
+        new.properties.insert("write.metadata.previous-versions-max".into(), "1000".into());
         catalog.create_table(&ident(), new).await?;
         Ok(())
     }
@@ -197,7 +206,9 @@ async fn writer(world: World, actor: u64, commits: u64) -> Result<()> {
         world.intend(&mark, Effect::Upsert { rows: rows.clone(), deleted: deleted.clone() });
         // A writer repeats an epoch until it knows: the token makes that safe.
         loop {
+            let at_work = world.at_work.read().await;
             let outcome = upsert_once(&world, actor, epoch, &mark, &rows, &deleted).await;
+            drop(at_work);
             let again = match &outcome {
                 Err(e) => matches!(
                     e.kind(),
@@ -253,6 +264,7 @@ async fn deleter(world: World, actor: u64, commits: u64) -> Result<()> {
             .greater_than(Datum::int(amount as i32))
             .and(Reference::new("region").equal_to(Datum::string(&r)));
         let outcome = async {
+            let _at_work = world.at_work.read().await;
             let table = world.table(actor, true).await?;
             table.delete_where(filter).summary("sim.mark", &mark).commit().await?;
             Ok(())
@@ -275,6 +287,7 @@ async fn rewriter(world: World, actor: u64, commits: u64) -> Result<()> {
 }
 
 async fn rewrite_once(world: &World, actor: u64, dice: &SeededIds) -> Result<()> {
+    let _at_work = world.at_work.read().await;
     let table = world.table(actor, true).await?;
     let Some(head) = table.current_snapshot().cloned() else { return Ok(()) };
     let tasks: Vec<_> = table.scan().plan().await?.try_collect().await?;
@@ -379,8 +392,13 @@ fn simulate(seed: u64) -> Result<()> {
         .start_paused(true)
         .build()
         .map_err(|e| Error::internal("no runtime").with_source(e))?;
+    let clock = Arc::new(ManualClock::new(NOW_MS));
+    let aging = Arc::new(aging::AgingStore::new(Arc::new(InMemory::new()), clock.clone()));
     let world = World {
-        store: Arc::new(InMemory::new()),
+        store: aging.clone(),
+        aging,
+        clock,
+        at_work: Rc::default(),
         book: Rc::default(),
         handles: Rc::default(),
         chronicle: Rc::default(),
@@ -420,7 +438,7 @@ async fn live(world: World) -> Result<()> {
         (10, Keeper::Convert, 4),
         (11, Keeper::RewriteDeletes, 9),
         (12, Keeper::RewriteManifests, 4),
-        (14, Keeper::RemoveOrphans, 2),
+        (14, Keeper::RemoveOrphans, 3),
     ];
     keepers.extend(world.expires().then_some((13, Keeper::Expire, 8)));
     let keepers = keepers.into_iter();

@@ -1,0 +1,207 @@
+//! Time that passes for files: a store whose files are as old as the world says, jumps of days between two
+//! pieces of work, and an oracle of what nothing names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use meltwater::catalog::{LoadedTable, read_metadata};
+use meltwater::clock::{Clock, ManualClock};
+use meltwater::manifest::ManifestCache;
+use meltwater::object_store::path::Path;
+use meltwater::object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
+};
+use meltwater::table::Table;
+use meltwater::{Error, ErrorKind, Result};
+
+use crate::World;
+
+/// Orphans are older than three days.
+const JUMP: Duration = Duration::from_secs(4 * 24 * 60 * 60);
+
+/// A store that stamps files by the world's clock: those that were there before a jump by the time
+/// before it, later ones by now.
+#[derive(Debug)]
+pub struct AgingStore {
+    inner: Arc<dyn ObjectStore>,
+    clock: Arc<ManualClock>,
+    old: Mutex<BTreeMap<Path, i64>>,
+}
+
+impl AgingStore {
+    pub fn new(inner: Arc<dyn ObjectStore>, clock: Arc<ManualClock>) -> Self {
+        Self { inner, clock, old: Mutex::default() }
+    }
+
+    fn stamp(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        let old = self.old.lock().expect("nobody panics");
+        let made_ms = old.get(&meta.location).copied().unwrap_or_else(|| self.clock.now_ms());
+        let stamped = chrono::DateTime::from_timestamp_millis(made_ms);
+        meta.last_modified = stamped.expect("a time of this world");
+        meta
+    }
+
+    /// Days pass. Returns the files that are older than they by now.
+    async fn jump(&self) -> Result<BTreeSet<String>> {
+        let files: Vec<ObjectMeta> = self.inner.list(None).try_collect().await?;
+        let before_ms = self.clock.now_ms();
+        let mut old = self.old.lock().expect("nobody panics");
+        for file in &files {
+            old.entry(file.location.clone()).or_insert(before_ms);
+        }
+        self.clock.advance_ms(u64::try_from(JUMP.as_millis()).expect("a few days"));
+        let location = |file: &ObjectMeta| format!("memory:///{}", file.location);
+        Ok(files.iter().map(location).collect())
+    }
+}
+
+impl fmt::Display for AgingStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AgingStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for AgingStore {
+    async fn put_opts(
+        &self,
+        to: &Path,
+        bytes: PutPayload,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
+        self.inner.put_opts(to, bytes, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        to: &Path,
+        options: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(to, options).await
+    }
+
+    async fn get_opts(&self, from: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        self.inner.get_opts(from, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, StoreResult<Path>>,
+    ) -> BoxStream<'static, StoreResult<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        let mut listing = self.inner.list(prefix);
+        // The stream outlives the borrow: what it says is stamped as of now.
+        let now = Self {
+            inner: self.inner.clone(),
+            clock: Arc::new(ManualClock::new(
+                u64::try_from(self.clock.now_ms()).expect("after 1970"),
+            )),
+            old: Mutex::new(self.old.lock().expect("nobody panics").clone()),
+        };
+        futures::stream::poll_fn(move |context| listing.poll_next_unpin(context))
+            .map_ok(move |meta| now.stamp(meta))
+            .boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
+        let ListResult { common_prefixes, objects, .. } =
+            self.inner.list_with_delimiter(prefix).await?;
+        let objects = objects.into_iter().map(|meta| self.stamp(meta)).collect();
+        Ok(ListResult { common_prefixes, objects })
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// What was in the table's folder when days had passed and nobody was at work.
+pub struct Aged {
+    /// Everything that was there.
+    pub old: BTreeSet<String>,
+    /// What of it nothing named.
+    pub orphans: BTreeSet<String>,
+}
+
+impl World {
+    /// Lets days pass between two pieces of work: nobody writes a file before and commits it after.
+    pub async fn days_pass(&self, actor: u64) -> Result<Aged> {
+        let _nobody_at_work = self.at_work.write().await;
+        let mut old = self.aging.jump().await?;
+        let table = self.table(actor, false).await?;
+        let folder = format!("{}/", table.metadata().location());
+        old.retain(|file| file.starts_with(&folder));
+        let named = named(&table).await?;
+        let orphans = old.difference(&named).cloned().collect();
+        Ok(Aged { old, orphans })
+    }
+}
+
+/// Every file that any version in the table's log names, as far as it can still be read.
+pub async fn named(table: &Table) -> Result<BTreeSet<String>> {
+    let hint = format!("{}/metadata/version-hint.text", table.metadata().location());
+    let mut named = BTreeSet::from([hint]);
+    // Another cache may know what is gone by now.
+    let cache = Arc::new(ManifestCache::new(1 << 20));
+    let log = table.metadata().metadata_log().iter().map(|entry| entry.metadata_file.clone());
+    for version in log.chain([table.metadata_location().to_string()]) {
+        let Some(bytes) = or_gone(table.storage().read(&version).await)? else { continue };
+        let loaded = LoadedTable {
+            metadata: Arc::new(read_metadata(&bytes, &version)?),
+            metadata_location: version.clone(),
+            config: Default::default(),
+            storage: table.storage().clone(),
+        };
+        named.insert(version);
+        let then = Table::from_loaded(table.catalog().clone(), table.ident().clone(), loaded)
+            .with_manifest_cache(cache.clone());
+        for snapshot in then.metadata().snapshots() {
+            if !named.insert(snapshot.manifest_list().to_string()) {
+                continue;
+            }
+            let Some(manifests) = or_gone(then.manifests(snapshot).await)? else { continue };
+            for manifest in manifests.iter() {
+                named.insert(manifest.manifest_path.clone());
+                let Some(entries) = or_gone(then.entries(manifest).await)? else { continue };
+                let live = entries.iter().filter(|e| e.is_live());
+                named.extend(live.map(|e| e.file.file_path.clone()));
+            }
+        }
+    }
+    Ok(named)
+}
+
+/// Of an expired snapshot, files may be gone.
+fn or_gone<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// What a removal of orphans plans is what nothing named when days had passed, and of the rest only
+/// what nobody names any more: never a young file, never one that is named.
+pub fn check(aged: &Aged, planned: &BTreeSet<String>, named: &BTreeSet<String>) -> Result<()> {
+    let wrong = |what: &str, file: &String| {
+        Err(Error::internal(format!("{what} a removal of orphans")).with_context("file", file))
+    };
+    if let Some(file) = planned.difference(&aged.old).next() {
+        return wrong("a young file is in", file);
+    }
+    if let Some(file) = planned.intersection(named).next() {
+        return wrong("a file that is named is in", file);
+    }
+    match aged.orphans.difference(planned).next() {
+        Some(file) => wrong("an orphan is not in", file),
+        None => Ok(()),
+    }
+}
