@@ -4,7 +4,8 @@
 //! and compaction. `upkeep/beside`: compaction while a writer commits every second, against the
 //! same on an idle table. `upkeep/soak` (`MELTWATER_SOAK_SECONDS`, 120 unless set): a commit a
 //! second, maintenance and a follower beside it; each quarter of the time is one line, and flat
-//! lines are the goal.
+//! lines are the goal. `upkeep/look`: `inspect health` and `verify` (not deep) on a table of
+//! 100,000 files, against reading its manifests alone; `verify` looks at every file as well.
 
 mod support;
 
@@ -14,13 +15,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use meltwater::clock::{Clock, SystemClock};
-use meltwater::maintenance::{CompactOptions, ConvertOptions, ExpireOptions};
+use meltwater::maintenance::{CompactOptions, ConvertOptions, ExpireOptions, VerifyOptions};
+use meltwater::manifest::ManifestCache;
+use meltwater::spec::ManifestFile;
 use meltwater::stream::{Start, StreamEvent, Until};
-use meltwater::table::Table;
+use meltwater::table::{Table, WriteResult};
 use meltwater::write::{AppendOptions, UpsertOptions};
-use support::{Result, drain, median, report, scaled, speed, wanted};
+use support::{Result, drain, median, peak_memory_mib, report, scaled, speed, wanted};
 
 fn main() -> Result<()> {
     support::runtime().block_on(async {
@@ -33,6 +36,9 @@ fn main() -> Result<()> {
         }
         if wanted("upkeep/soak") {
             soak(folder.path()).await?;
+        }
+        if wanted("upkeep/look") {
+            look(scaled(100_000).max(1_000)).await?;
         }
         Ok(())
     })
@@ -103,6 +109,73 @@ async fn commits(folder: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Health and verification of many files, each with a cache of its own, as a process that starts.
+async fn look(files: u64) -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let table = linked_files(folder.path(), files).await?;
+    let fresh = || table.with_manifest_cache(Arc::new(ManifestCache::new(1 << 30)));
+
+    let manifests = median(3, files, || entries(fresh())).await;
+    report("upkeep/look/manifests", manifests, files, "files", &[]);
+    let health = median(3, files, || {
+        let table = fresh();
+        async move { Ok(table.health().run().await?.files.all.files) }
+    });
+    let health = health.await;
+    let ratio = [("manifests", speed(health, manifests))];
+    report("upkeep/look/health", health, files, "files", &ratio);
+    let verify = median(3, files, || {
+        let table = fresh();
+        async move {
+            let report = table.verify(VerifyOptions::default()).run().await?;
+            assert!(report.is_sound(), "{report}");
+            Ok(report.data_files)
+        }
+    });
+    let verify = verify.await;
+    let ratio = [("manifests", speed(verify, manifests))];
+    report("upkeep/look/verify", verify, files, "files", &ratio);
+    if let Some(peak) = peak_memory_mib() {
+        println!("{:<44} {peak:>10} MiB peak so far", "");
+    }
+    Ok(())
+}
+
+/// A table of many names of one small file.
+async fn linked_files(folder: &Path, files: u64) -> Result<Table> {
+    let table = support::table(folder, support::schema(), &[]).await?;
+    let mut writer = table.append_writer(AppendOptions::default())?;
+    writer.write(support::rows(table.schema(), 0..100)?).await?;
+    let first = writer.close().await?.data_files.remove(0);
+    let local = |location: &str| location.trim_start_matches("file://").to_string();
+    let mut data_files = vec![first.clone()];
+    for n in 1..files {
+        let mut file = first.clone();
+        file.file_path = first.file_path.replace(".parquet", &format!("-{n:06}.parquet"));
+        let linked = std::fs::hard_link(local(&first.file_path), local(&file.file_path));
+        linked.expect("links on this disk");
+        data_files.push(file);
+    }
+    let written = WriteResult { data_files, ..WriteResult::default() };
+    Ok(table.append(written).commit().await?.table)
+}
+
+/// Live entries of all manifests, as many manifests at a time as the actions read.
+async fn entries(table: Table) -> Result<u64> {
+    let Some(snapshot) = table.current_snapshot() else { return Ok(0) };
+    let manifests = table.manifests(snapshot).await?;
+    let read = |manifest: ManifestFile| {
+        let table = table.clone();
+        async move { table.entries(&manifest).await }
+    };
+    let mut read = stream::iter(manifests.iter().cloned()).map(read).buffered(8);
+    let mut live = 0;
+    while let Some(entries) = read.try_next().await? {
+        live += entries.iter().filter(|e| e.is_live()).count() as u64;
+    }
+    Ok(live)
 }
 
 async fn small_files(folder: &Path, rows: u64) -> Result<Table> {
