@@ -28,6 +28,8 @@ mod progress;
 mod report;
 mod rewrite_deletes;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use compact::{

@@ -262,7 +262,7 @@ impl Producer {
     }
 
     /// Merges small manifests of one spec: bins are packed from the end, so that the newest bin
-    /// is the one that is not full, and that one waits until it has enough members.
+    /// is the one that is not full, and that one waits until it has enough members (CMT-15).
     async fn merge(
         &mut self,
         base: &Table,

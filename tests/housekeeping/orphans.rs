@@ -2,19 +2,28 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use async_trait::async_trait;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use meltwater::ErrorKind;
 use meltwater::catalog::{Catalog, NewTable, SqlCatalog};
 use meltwater::maintenance::{Maintainer, OrphanOptions, PrefixMismatch};
 use meltwater::object_store::memory::InMemory;
+use meltwater::object_store::path::Path;
+use meltwater::object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
+};
 use meltwater::spec::{
     DataContentType, DataFile, NamespaceIdent, NestedField, PartitionKey, PrimitiveType, Schema,
     StatisticsFile, TableIdent, TableUpdate, Type,
 };
 use meltwater::storage::Storage;
 use meltwater::table::{Table, WriteResult};
+use tokio::sync::Notify;
 
 use crate::yard::{FOLDER, Yard, all, days, needs};
 
@@ -107,6 +116,112 @@ async fn younger_files_need_an_explicit_word() {
     let stored = yard.stored().await;
     assert!(!stored.contains(&orphan));
     assert!(pointers.iter().all(|f| stored.contains(f)), "young pointer files stay");
+}
+
+#[tokio::test]
+async fn what_is_committed_while_the_folder_is_listed_stays() {
+    // A file that waits for its commit, too old for its own good.
+    let store = Arc::new(ListedStore::new());
+    let yard = Yard::on(store.clone(), &[], None).await;
+    yard.append().await;
+    let late = yard.file(DataContentType::Data).await;
+    let orphan = yard.litter("data/orphan.parquet").await;
+    yard.later(days(4));
+    let orphans = yard.table.remove_orphans(OrphanOptions::default());
+    store.hold.store(true, Ordering::SeqCst);
+    let commit = async {
+        store.listed.notified().await;
+        let written = WriteResult { data_files: vec![late.clone()], ..WriteResult::default() };
+        let committed = yard.other(7).await.append(written).commit().await;
+        store.go_on.notify_one();
+        committed.unwrap();
+    };
+    let (plan, ()) = tokio::join!(orphans.plan(), commit);
+    let plan = plan.unwrap();
+    assert_eq!(plan.orphans, 1, "{plan}");
+    orphans.run_plan(&plan).await.unwrap();
+    let stored = yard.stored().await;
+    assert!(stored.contains(&late.file_path) && !stored.contains(&orphan), "{stored:?}");
+}
+
+/// A store whose next listing of everything is held back once it is made.
+#[derive(Debug)]
+struct ListedStore {
+    inner: InMemory,
+    hold: AtomicBool,
+    listed: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl ListedStore {
+    fn new() -> Self {
+        Self {
+            inner: InMemory::new(),
+            hold: AtomicBool::new(false),
+            listed: Arc::default(),
+            go_on: Arc::default(),
+        }
+    }
+}
+
+impl std::fmt::Display for ListedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ListedStore({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for ListedStore {
+    async fn put_opts(
+        &self,
+        to: &Path,
+        bytes: PutPayload,
+        options: PutOptions,
+    ) -> StoreResult<PutResult> {
+        self.inner.put_opts(to, bytes, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        to: &Path,
+        options: PutMultipartOptions,
+    ) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(to, options).await
+    }
+
+    async fn get_opts(&self, from: &Path, options: GetOptions) -> StoreResult<GetResult> {
+        self.inner.get_opts(from, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, StoreResult<Path>>,
+    ) -> BoxStream<'static, StoreResult<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+        let listing = self.inner.list(prefix);
+        if !self.hold.swap(false, Ordering::SeqCst) {
+            return listing;
+        }
+        let (listed, go_on) = (self.listed.clone(), self.go_on.clone());
+        let held = async move {
+            let all: Vec<_> = listing.collect().await;
+            listed.notify_one();
+            go_on.notified().await;
+            stream::iter(all)
+        };
+        stream::once(held).flatten().boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use futures::TryStreamExt;
 use super::*;
 use crate::dml::tests::fixture::{Row, delete_files, delete_ids, file, row, rows_of};
 use crate::error::ErrorKind;
+use crate::maintenance::fixture::{StopAfter, orphans};
 use crate::scan::{ChangeClass, Grouping};
 use crate::spec::*;
 use crate::table::At;
-use crate::table::tests::kit;
+use crate::table::tests::kit::{self, Fault};
 
 async fn append(table: &Table, ids: &[i64], partition: PartitionKey, day: i32) -> Table {
     let rows: Vec<Row> = ids.iter().map(|id| row(*id, &format!("n{id}"), day)).collect();
@@ -167,4 +168,37 @@ async fn a_stopped_conversion_changes_nothing() {
     assert!(report.report.stopped);
     assert_eq!(report.snapshots, []);
     assert_eq!(contents(&table).await, [DataContentType::EqualityDeletes]);
+}
+
+#[tokio::test]
+async fn a_conversion_stopped_anywhere_leaves_no_file_behind() {
+    for questions in 0..8 {
+        let (_catalog, table) = kit::partitioned().await;
+        let mut table = table;
+        for day in [1, 2] {
+            let id = i64::from(10 * day);
+            table = append(&table, &[id, id + 1], kit::day(0, day), day).await;
+            table = delete_keys(&table, &[id], kit::day(0, day)).await;
+        }
+        let convert = table.convert_equality_deletes(ConvertOptions::default());
+        let report = convert.progress(StopAfter::questions(questions)).run().await.unwrap();
+        assert_eq!(report.snapshots.len() as u64, report.report.groups);
+        assert_eq!((ids(&table).await, orphans(&table).await), (vec![11, 21], 0), "{questions}");
+        let rest = table.refresh().await.unwrap();
+        let rest = rest.convert_equality_deletes(ConvertOptions::default()).run().await.unwrap();
+        assert_eq!(report.report.groups + rest.report.groups, 2, "the next run goes on");
+        assert_eq!((ids(&table).await, orphans(&table).await), (vec![11, 21], 0));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_keeps_the_position_deletes() {
+    let (catalog, table) = kit::table().await;
+    let table = append(&table, &[1, 2], kit::whole(), 1).await;
+    let table = delete_keys(&table, &[1], kit::whole()).await;
+    catalog.fail_next([Fault::NoAnswer; 5]);
+    let convert = table.convert_equality_deletes(ConvertOptions::default());
+    let error = convert.run().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CommitStateUnknown);
+    assert_eq!((ids(&table).await, orphans(&table).await), (vec![2], 1), "it may be the table's");
 }

@@ -220,11 +220,15 @@ async fn what_did_not_land_leaves_no_manifest_unless_nobody_knows() {
 #[tokio::test]
 async fn options_that_make_no_sense_are_refused() {
     let table = many_commits(1).await;
-    for options in [
-        ManifestOptions { spec_id: Some(7), ..Default::default() },
-        ManifestOptions { target_size_bytes: Some(0), ..Default::default() },
+    for (options, words) in [
+        (ManifestOptions { spec_id: Some(7), ..Default::default() }, "no partition spec 7"),
+        (
+            ManifestOptions { target_size_bytes: Some(0), ..Default::default() },
+            "`target_size_bytes` is zero",
+        ),
     ] {
         let error = table.rewrite_manifests(options).plan().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains(words) && error.hint().is_some(), "{error}");
     }
 }

@@ -279,16 +279,31 @@ async fn options_and_plans_that_do_not_fit_are_refused() {
     let plan = rewrite(&table).plan().await.unwrap();
     let other = RewriteDeletesOptions { branch: "other".into(), ..Default::default() };
     let error = table.rewrite_position_deletes(other.clone()).run_plan(plan).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    let error = table.rewrite_position_deletes(other).plan().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-    let one = RewriteDeletesOptions { min_input_files: 1, ..Default::default() };
-    let error = table.rewrite_position_deletes(one).plan().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    let filter = Some(crate::expr::parse("id = 1", table.schema()).unwrap());
-    let part = RewriteDeletesOptions { filter, ..Default::default() };
-    let error = table.rewrite_position_deletes(part).plan().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("made for another table or branch"), "{error}");
+    let filter = |text| Some(crate::expr::parse(text, table.schema()).unwrap());
+    let unbound = Some(Reference::new("nope").equal_to(Datum::long(1)));
+    for (bad, kind, words) in [
+        (other, ErrorKind::NotFound, "no branch or tag `other`"),
+        (
+            RewriteDeletesOptions { min_input_files: 1, ..Default::default() },
+            ErrorKind::InvalidInput,
+            "one delete file cannot be merged",
+        ),
+        (
+            RewriteDeletesOptions { filter: filter("id = 1"), ..Default::default() },
+            ErrorKind::InvalidInput,
+            "not partitioned by `id`",
+        ),
+        (
+            RewriteDeletesOptions { filter: unbound, ..Default::default() },
+            ErrorKind::InvalidInput,
+            "nope",
+        ),
+    ] {
+        let error = table.rewrite_position_deletes(bad).plan().await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

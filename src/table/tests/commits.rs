@@ -1,7 +1,7 @@
 use super::kit::*;
 use crate::error::ErrorKind;
 use crate::spec::*;
-use crate::table::{Delta, OperationKind, WriteResult};
+use crate::table::{Delta, OperationKind, Table, WriteResult};
 
 #[tokio::test]
 async fn appends_add_files_and_carry_totals_on() {
@@ -76,6 +76,73 @@ async fn small_manifests_merge_when_there_are_enough_of_them() {
             let added = table.snapshot(entry.snapshot_id).unwrap();
             assert_eq!(added.sequence_number(), entry.sequence_number.0);
         }
+    }
+}
+
+/// Name, status and age of the entries of each manifest of the head, in order.
+async fn entries(table: &Table) -> Vec<Vec<(String, ManifestStatus, i64)>> {
+    let mut found = Vec::new();
+    for manifest in table.manifests(table.current_snapshot().unwrap()).await.unwrap().iter() {
+        let entries = table.entries(manifest).await.unwrap();
+        let name = |e: &ManifestEntry| e.file.file_path.rsplit('/').next().unwrap().to_string();
+        let entries = entries.iter().map(|e| (name(e), e.status, e.sequence_number.0));
+        found.push(entries.collect());
+    }
+    found
+}
+
+#[tokio::test]
+async fn merging_forgets_old_removals_and_keeps_data_deletes_and_specs_apart() {
+    use ManifestStatus::{Added, Deleted, Existing};
+    let entry = |name: &str, status, age| (name.to_string(), status, age);
+    let (_, mut table) = table_with(UnboundPartitionSpec::default(), &[]).await;
+    let (a, b) = (data("a", whole()), data("b", whole()));
+    for file in [&a, &b] {
+        table = table.append(rows([file.clone()])).commit().await.unwrap().table;
+    }
+    let at_once = [("commit.manifest.min-count-to-merge", "2")];
+    let properties = table.update_properties().set(at_once[0].0, at_once[0].1);
+    table = properties.commit().await.unwrap();
+
+    // The removal of this very commit stays, for those who ask what it did.
+    table = table.delete_files(vec![gone(&b)]).commit().await.unwrap().table;
+    assert_eq!(entries(&table).await, [[entry("b", Deleted, 2), entry("a", Existing, 1)]]);
+    // That of an earlier one goes.
+    table = table.append(rows([data("c", whole())])).commit().await.unwrap().table;
+    assert_eq!(entries(&table).await, [[entry("c", Added, 4), entry("a", Existing, 1)]]);
+
+    for name in ["x", "y"] {
+        let deletes =
+            WriteResult { delete_files: vec![equality(name, whole())], ..WriteResult::default() };
+        table = table.row_delta(deletes).commit().await.unwrap().table;
+    }
+    let deletes = [entry("y", Added, 6), entry("x", Existing, 5)];
+    assert_eq!(entries(&table).await[1..], [deletes]);
+
+    let field = table.update_spec().add_field("day", Transform::Identity, None);
+    table = field.commit().await.unwrap();
+    let spec = table.metadata().default_partition_spec_id();
+    for name in ["d", "e"] {
+        let written = rows([data(name, day(spec, 1))]);
+        table = table.append(written).commit().await.unwrap().table;
+    }
+    let names: Vec<Vec<String>> =
+        entries(&table).await.into_iter().map(|m| m.into_iter().map(|e| e.0).collect()).collect();
+    assert_eq!(names, [vec!["e", "d"], vec!["c", "a"], vec!["y", "x"]]);
+}
+
+#[tokio::test]
+async fn manifests_of_the_target_size_are_left_as_they_are() {
+    for properties in [
+        [("commit.manifest.min-count-to-merge", "2"), ("commit.manifest.target-size-bytes", "1")],
+        [("commit.manifest.min-count-to-merge", "2"), ("commit.manifest-merge.enabled", "false")],
+    ] {
+        let (_, mut table) = table_with(UnboundPartitionSpec::default(), &properties).await;
+        for name in ["a", "b", "c"] {
+            table = table.append(rows([data(name, whole())])).commit().await.unwrap().table;
+        }
+        let head = table.current_snapshot().unwrap();
+        assert_eq!(table.manifests(head).await.unwrap().len(), 3, "{properties:?}");
     }
 }
 

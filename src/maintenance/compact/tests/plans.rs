@@ -4,6 +4,7 @@ use crate::error::{ErrorKind, Result};
 use crate::expr::parse;
 use crate::maintenance::fixture::*;
 use crate::maintenance::{CompactOptions, CompactPlan, Reason, SortBy, SortColumn};
+use crate::spec::{Datum, Reference};
 use crate::table::Table;
 use crate::table::tests::kit::{partitioned, table};
 
@@ -101,6 +102,10 @@ async fn options_that_make_no_sense_are_refused() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(word), "{error}");
     }
+    let unbound = Some(Reference::new("nope").equal_to(Datum::long(1)));
+    let unbound = CompactOptions { filter: unbound, ..options() };
+    let error = plan(&table, unbound).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("nope"));
     let branch = CompactOptions { branch: "nope".into(), ..options() };
     assert_eq!(plan(&table, branch).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
