@@ -90,14 +90,17 @@ impl Maintain {
 
 /// A single round that failed in part is no success.
 fn done(report: &MaintainReport) -> Outcome {
-    let MaintainReport { ran, would_run, skipped, failed } = report;
+    let MaintainReport { ran, would_run, skipped, failed, failure } = report;
     say(format!("{ran} actions ran, {would_run} would run, {skipped} skipped, {failed} failed"));
     match failed {
         0 => Ok(()),
-        failed => Err(Failure::from(
-            Error::new(ErrorKind::Unavailable, format!("maintenance failed {failed} times"))
-                .with_hint("the lines above say where; run it again"),
-        )),
+        failed => {
+            let times = if *failed == 1 { "once".to_string() } else { format!("{failed} times") };
+            let kind = failure.unwrap_or(ErrorKind::Unavailable);
+            Err(Error::new(kind, format!("maintenance failed {times}"))
+                .with_hint("the lines above say where, why and what to do")
+                .into())
+        }
     }
 }
 

@@ -79,6 +79,9 @@ impl Drop {
     /// Drops, then purges.
     pub(super) async fn run(self, session: &Session) -> Outcome {
         let table = session.table(&self.table).await?;
+        if self.purge {
+            table.check_gc_enabled()?;
+        }
         let snapshots = table.metadata().snapshots().len();
         if self.dry_run {
             let files = if self.purge {

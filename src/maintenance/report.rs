@@ -117,19 +117,29 @@ impl Report {
 /// One line of totals, and one for each failure.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}: {} became {}, in {} groups with {} conflicts, {}.{:03} s{}",
-            self.action,
-            self.table,
-            self.before,
-            self.after,
-            self.groups,
-            self.conflicts,
-            self.duration_ms / 1000,
-            self.duration_ms % 1000,
-            if self.stopped { " (stopped)" } else { "" },
-        )?;
+        let Self { action, table, before, after, groups, conflicts, .. } = self;
+        write!(f, "{action} {table}: ")?;
+        match groups + conflicts + before.files {
+            0 => write!(f, "nothing was rewritten, {}", self.took())?,
+            _ => {
+                let plural = |n: u64| if n == 1 { "" } else { "s" };
+                write!(f, "{before} became {after}, in {groups} group{}", plural(*groups))?;
+                write!(f, " with {conflicts} conflict{}, {}", plural(*conflicts), self.took())?;
+            }
+        }
+        self.failures(f)
+    }
+}
+
+impl Report {
+    /// Such as `1.234 s`, and whether it was stopped.
+    pub(super) fn took(&self) -> String {
+        let stopped = if self.stopped { " (stopped)" } else { "" };
+        format!("{}.{:03} s{stopped}", self.duration_ms / 1000, self.duration_ms % 1000)
+    }
+
+    /// A line for each failure.
+    pub(super) fn failures(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.failed
             .iter()
             .try_for_each(|failed| write!(f, "\nfailed {}: {}", failed.what, failed.error))
@@ -202,8 +212,10 @@ mod tests {
             ..Report::default()
         };
         let line = "compact ns.t: 5 files, 10 rows, 2.0 KiB became 1 file, 9 rows, 1.0 KiB, \
-                    in 1 groups with 0 conflicts, 1.234 s";
+                    in 1 group with 0 conflicts, 1.234 s";
         assert_eq!(report.to_string(), line);
+        let idle = Report { before: Totals::default(), groups: 0, ..report.clone() };
+        assert_eq!(idle.to_string(), "compact ns.t: nothing was rewritten, 1.234 s");
         report.failed.push(Failed::new("day=1", &Error::invalid("no")));
         report.stopped = true;
         assert!(

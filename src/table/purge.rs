@@ -31,7 +31,7 @@ impl Table {
     ///
     /// # Errors
     /// `InvalidInput` when `gc.enabled` is `false`.
-    pub(crate) fn check_gc_enabled(&self) -> Result<()> {
+    pub fn check_gc_enabled(&self) -> Result<()> {
         if self.properties().flag(property::GC_ENABLED, true)? {
             return Ok(());
         }

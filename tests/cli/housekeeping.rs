@@ -48,8 +48,11 @@ fn what_may_not_expire_is_refused_with_a_reason() {
     assert_eq!(desk.run(&["expire", "t.t", "--older-than", "soon"]).code, 2);
     desk.ok(&["alter", "t.t", "properties", "--set", "gc.enabled=false"]);
     for words in [["expire", "t.t"], ["remove-orphans", "t.t"]] {
-        assert_fails(&desk.run(&words), 1, &["gc.enabled", "hint:"]);
+        assert_fails(&desk.run(&words), 1, &["`gc.enabled` is false", "hint:"]);
     }
+    let words = ["drop", "t.t", "--purge"];
+    assert_fails(&desk.run(&words), 1, &["`gc.enabled` is false", "hint:"]);
+    assert_eq!(desk.ids(), [1, 2, 3, 4, 5, 6], "it is still there");
 }
 
 #[test]

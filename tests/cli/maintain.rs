@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::follow::replayed;
-use crate::support::{Desk, signal};
+use crate::support::{Desk, assert_fails, signal};
 
 const EAGER: [&str; 8] = [
     "--set",
@@ -113,6 +113,11 @@ fn another_branch_is_maintained_and_a_missing_one_is_told() {
     assert_eq!(desk.ok(&[&words[..], &["--only", "compact"]].concat()), "", "all is done");
     let said = desk.run(&["maintain", "t.t", "--once", "--branch", "nobody"]);
     assert!(said.code == 1 && said.out.contains("nobody"), "{}{}", said.out, said.err);
+    assert!(said.err.contains("error: not found: maintenance failed once"), "{}", said.err);
+    for nothing in ["nowhere", "nowhere.*"] {
+        let said = desk.run(&["maintain", nothing, "--once"]);
+        assert_fails(&said, 1, &["no table is meant", nothing, "meltwater ls"]);
+    }
 }
 
 #[test]

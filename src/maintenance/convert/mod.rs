@@ -128,6 +128,10 @@ pub struct ConvertReport {
 
 impl fmt::Display for ConvertReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nread the keys of {} data files", self.report, self.files_read)
+        self.report.fmt(f)?;
+        match self.files_read {
+            0 => Ok(()),
+            files => write!(f, "\nread the keys of {files} data files"),
+        }
     }
 }

@@ -191,6 +191,6 @@ impl fmt::Display for ExpireReport {
         for held in &self.held {
             write!(f, "\nstream `{}` holds {} snapshots", held.stream, held.snapshots)?;
         }
-        report.failed.iter().try_for_each(|x| write!(f, "\nfailed {}: {}", x.what, x.error))
+        report.failures(f)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::trigger::Action;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Something that happened to a table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +53,9 @@ pub enum MaintainEvent {
         error: String,
         /// What to do about it.
         hint: Option<String>,
+        /// What kind of error.
+        #[serde(skip)]
+        kind: ErrorKind,
     },
 }
 
@@ -63,6 +66,7 @@ impl MaintainEvent {
             action,
             error: error.to_string(),
             hint: error.hint().map(str::to_string),
+            kind: error.kind(),
         }
     }
 }
@@ -75,10 +79,12 @@ impl fmt::Display for MaintainEvent {
                 write!(f, "{table} {action} ({why}): {}", one_line(summary))
             }
             Self::WouldRun { table, action, why, summary } => {
-                write!(f, "{table} would {action} ({why}): {}", one_line(summary))
+                // A plan has a line for each partition.
+                let plan = summary.lines().next().unwrap_or_default();
+                write!(f, "{table} would {action} ({why}): {plan}")
             }
             Self::Skipped { table, why } => write!(f, "{table} skipped: {why}"),
-            Self::Failed { table, action, error, hint } => {
+            Self::Failed { table, action, error, hint, .. } => {
                 write!(f, "{table} failed")?;
                 if let Some(action) = action {
                     write!(f, " to {action}")?;
@@ -105,6 +111,9 @@ pub struct MaintainReport {
     pub skipped: u64,
     /// Failures.
     pub failed: u64,
+    /// The kind of the first failure.
+    #[serde(skip)]
+    pub failure: Option<ErrorKind>,
 }
 
 impl MaintainReport {
@@ -113,7 +122,10 @@ impl MaintainReport {
             MaintainEvent::Ran { .. } => &mut self.ran,
             MaintainEvent::WouldRun { .. } => &mut self.would_run,
             MaintainEvent::Skipped { .. } => &mut self.skipped,
-            MaintainEvent::Failed { .. } => &mut self.failed,
+            MaintainEvent::Failed { kind, .. } => {
+                self.failure.get_or_insert(*kind);
+                &mut self.failed
+            }
         };
         *count += 1;
     }

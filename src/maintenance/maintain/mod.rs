@@ -137,7 +137,7 @@ impl Maintainer {
     /// Looks at every table once, runs what is due, and returns.
     ///
     /// # Errors
-    /// The catalog cannot be listed. What fails on a table is an event, and counted.
+    /// The catalog cannot be listed; `NotFound` if no table is meant. What fails on a table is an event, and counted.
     pub async fn once(self) -> Result<MaintainReport> {
         run::once(self, std::future::pending()).await
     }

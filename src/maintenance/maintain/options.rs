@@ -107,7 +107,7 @@ impl MaintainOptions {
             "enabled" => self.enabled = flag(name, value)?,
             "delete-ratio" => self.delete_ratio = ratio(name, value)?,
             "min-interval-ms" => self.min_interval = millis(name, value)?,
-            "lease-ms" => self.lease = millis(name, value)?.max(Duration::from_millis(30)),
+            "lease-ms" => self.lease = lease(name, value)?,
             "max-bytes-per-hour" => self.max_bytes_per_hour = limit(name, value)?,
             _ => {
                 let known = name.split_once('.').and_then(|(action, rest)| {
@@ -172,6 +172,15 @@ fn ratio(name: &str, value: &str) -> Result<f64> {
 fn millis(name: &str, value: &str) -> Result<Duration> {
     let number = value.parse().map_err(|_| wrong(name, value, "milliseconds"))?;
     Ok(Duration::from_millis(number))
+}
+
+/// Renewed three times in its length, by way of a store.
+fn lease(name: &str, value: &str) -> Result<Duration> {
+    let length = millis(name, value)?;
+    match length < Duration::from_secs(1) {
+        true => Err(wrong(name, value, "1000 milliseconds or more")),
+        false => Ok(length),
+    }
 }
 
 fn limit(name: &str, value: &str) -> Result<Option<u64>> {

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::event::{MaintainEvent, MaintainReport};
 use super::turn::{self, Turned};
 use super::{Maintainer, tables};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::spec::TableIdent;
 use crate::table::Table;
 
@@ -92,7 +92,13 @@ pub(super) async fn once(
 ) -> Result<MaintainReport> {
     let (shared, sender) = Shared::new(maintainer);
     let work = async {
-        for ident in shared.tables().await? {
+        let tables = shared.tables().await?;
+        if tables.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, "no table is meant")
+                .with_context("asked for", shared.maintainer.patterns.join(", "))
+                .with_hint("`meltwater ls` lists the tables that there are"));
+        }
+        for ident in tables {
             if shared.is_stopped() {
                 break;
             }

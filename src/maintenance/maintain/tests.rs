@@ -115,9 +115,13 @@ fn what_the_caller_insists_on_wins_over_the_table_and_the_table_over_defaults() 
     assert!(!options.enabled && options.trigger(Action::Expire).enabled);
     let off = options.only(&[Action::Expire]);
     assert!(off.trigger(Action::Expire).enabled && !off.trigger(Action::Compact).enabled);
-    for (name, value) in
-        [("compact.file", "7"), ("compact.files", "many"), ("delete-ratio", "2"), ("x.files", "1")]
-    {
+    for (name, value) in [
+        ("compact.file", "7"),
+        ("compact.files", "many"),
+        ("delete-ratio", "2"),
+        ("x.files", "1"),
+        ("lease-ms", "999"),
+    ] {
         let properties = BTreeMap::from([property(name, value)]);
         let error = MaintainOptions::default().with_properties(&properties).unwrap_err();
         assert!(error.hint().is_some() && error.to_string().contains(name), "{error}");

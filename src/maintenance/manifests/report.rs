@@ -37,23 +37,21 @@ pub struct RewrittenManifests {
 
 impl fmt::Display for ManifestReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { action, table, before, after, conflicts, duration_ms, .. } = &self.report;
-        write!(
-            f,
-            "{action} {table}: {} manifests with {} entries became {}, with {conflicts} conflicts, \
-             {}.{:03} s{}",
-            before.files,
-            before.rows,
-            after.files,
-            duration_ms / 1000,
-            duration_ms % 1000,
-            if self.report.stopped { " (stopped)" } else { "" }
-        )?;
+        let Report { action, table, before, after, conflicts, .. } = &self.report;
+        write!(f, "{action} {table}: ")?;
+        match before.files + conflicts {
+            0 => write!(f, "nothing was rewritten")?,
+            _ => write!(
+                f,
+                "{} manifests with {} entries became {}, with {conflicts} conflicts",
+                before.files, before.rows, after.files,
+            )?,
+        }
+        write!(f, ", {}", self.report.took())?;
         for RewrittenManifests { content, spec_id, before, after } in &self.rewritten {
             let content = kind_name(*content);
             write!(f, "\n{content} of spec {spec_id}: {before}; now {after}")?;
         }
-        let failed = &self.report.failed;
-        failed.iter().try_for_each(|failed| write!(f, "\nfailed {}: {}", failed.what, failed.error))
+        self.report.failures(f)
     }
 }

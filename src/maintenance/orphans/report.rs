@@ -79,13 +79,11 @@ impl fmt::Display for OrphanReport {
         write!(
             f,
             "remove-orphans {}: {} went, {listed} files were listed ({young} too young, {hidden} \
-             hidden), {}.{:03} s{}",
+             hidden), {}",
             report.table,
             report.before,
-            report.duration_ms / 1000,
-            report.duration_ms % 1000,
-            if report.stopped { " (stopped)" } else { "" },
+            report.took(),
         )?;
-        report.failed.iter().try_for_each(|x| write!(f, "\nfailed {}: {}", x.what, x.error))
+        report.failures(f)
     }
 }

@@ -114,10 +114,13 @@ fn refuse_young(options: &OrphanOptions) -> Result<()> {
     if options.older_than >= FLOOR || options.allow_younger {
         return Ok(());
     }
-    let days = |age: Duration| format!("{:.1} days", age.as_secs_f64() / 86_400.0);
+    let age = |age: Duration| match age.as_secs_f64() / 3_600.0 {
+        hours if hours < 24.0 => format!("{hours:.1} hours"),
+        hours => format!("{:.1} days", hours / 24.0),
+    };
     Err(Error::invalid("a file so young may still be on its way into the table")
-        .with_context("older than", days(options.older_than))
-        .with_context("floor", days(FLOOR))
+        .with_context("older than", age(options.older_than))
+        .with_context("floor", age(FLOOR))
         .with_hint("if no writer is at work, say so with `--allow-younger`"))
 }
 
