@@ -36,12 +36,16 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Serializes the tests of this file: allocations are counted for the whole process.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const MIB: usize = 1024 * 1024;
 const FILES: i64 = 8;
 const ROWS: i64 = 100_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_with_millions_of_rows_behind_it_stays_within_its_budget() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let mut table = kit::table(vec![
         kit::optional(1, "id", PrimitiveType::Long),
         kit::optional(2, "note", PrimitiveType::String),
@@ -78,6 +82,43 @@ async fn a_slow_reader_with_millions_of_rows_behind_it_stays_within_its_budget()
         drop(changes);
         let peak = PEAK.load(Ordering::Relaxed) - idle;
         assert_eq!((came, went), (800_000, 266_667), "budget {budget}");
+        assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_rows_of_a_whole_snapshot_stay_within_the_budget() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let mut table = kit::table(vec![
+        kit::optional(1, "id", PrimitiveType::Long),
+        kit::optional(2, "note", PrimitiveType::String),
+    ]);
+    for n in 0..FILES * 2 {
+        let ids = n * ROWS..(n + 1) * ROWS;
+        let notes = StringArray::from_iter_values(ids.clone().map(|id| format!("note {id:040}")));
+        let ids = Int64Array::from_iter_values(ids);
+        let rows = kit::batch(vec![("id", 1, Arc::new(ids)), ("note", 2, Arc::new(notes))]);
+        let file = kit::file_in_groups(&table, &format!("w{n}"), &rows, 50_000).await;
+        table = kit::append(&table, vec![file]).await;
+    }
+    for (lanes, decoders, budget) in [(1, 8, 64 * MIB), (3, 32, 64 * MIB), (1, 32, 24 * MIB)] {
+        let idle = HELD.load(Ordering::Relaxed);
+        PEAK.store(idle, Ordering::Relaxed);
+        let stream = table.stream().start(Start::LatestFull).until(Until::CaughtUp).lanes(lanes);
+        let stream = stream.full_parallelism(decoders).memory_budget(budget as u64);
+        let mut changes = stream.open().await.unwrap();
+        let (mut came, mut batches) = (0, 0u32);
+        while let Some(event) = changes.try_next().await.unwrap() {
+            let StreamEvent::Batch(batch) = event else { continue };
+            came += batch.kinds.len();
+            batches += 1;
+            if batches.is_multiple_of(50) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        drop(changes);
+        let peak = PEAK.load(Ordering::Relaxed) - idle;
+        assert_eq!(came, 1_600_000, "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
     }
 }

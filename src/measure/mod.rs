@@ -63,6 +63,8 @@ metrics! {
         "Bytes of these batches in memory.";
     STREAM_SPLITS: Counter "meltwater_stream_splits_total" ["table", "stream"]
         "Files and change units that a stream gave to the end.";
+    STREAM_FULL_READERS: Gauge "meltwater_stream_full_readers" ["table", "stream"]
+        "Decoders that read rows of a whole snapshot at this moment.";
     STREAM_LAG_SNAPSHOTS: Gauge "meltwater_stream_lag_snapshots" ["table", "stream"]
         "Snapshots that a stream knows of and has not given whole.";
     STREAM_LAG_SECONDS: Gauge "meltwater_stream_lag_seconds" ["table", "stream"]

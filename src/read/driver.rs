@@ -46,7 +46,7 @@ pub(super) fn run(
     }
     let (sender, receiver) = mpsc::channel(4 * reader.parallelism);
     let mut driver = JoinSet::new();
-    driver.spawn(drive(reader, tasks, Output::AsReady(sender)));
+    driver.spawn(drive(reader, tasks, None, Output::AsReady(sender)));
     let items = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|item| (item, receiver))
     });
@@ -61,14 +61,32 @@ pub(super) fn run_ordered(
     run_numbered(reader, tasks).map_ok(|(_, batch)| batch).boxed()
 }
 
+/// Reads a part of one task with one decoder; batches in the order of rows.
+pub(super) fn run_part(
+    reader: Arc<TaskReader>,
+    task: FileScanTask,
+    part: Part,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let tasks = stream::iter([Ok(task)]).boxed();
+    run_cut(reader, tasks, Some(part)).map_ok(|(_, batch)| batch).boxed()
+}
+
 /// Runs all tasks; batches in the order of tasks and rows, each with the number of its task.
 pub(super) fn run_numbered(
     reader: Arc<TaskReader>,
     tasks: BoxStream<'static, Result<FileScanTask>>,
 ) -> BoxStream<'static, Result<(usize, RecordBatch)>> {
+    run_cut(reader, tasks, None)
+}
+
+fn run_cut(
+    reader: Arc<TaskReader>,
+    tasks: BoxStream<'static, Result<FileScanTask>>,
+    part: Option<Part>,
+) -> BoxStream<'static, Result<(usize, RecordBatch)>> {
     let (sender, receiver) = mpsc::channel(reader.parallelism);
     let mut driver = JoinSet::new();
-    driver.spawn(drive(reader, tasks, Output::Ordered(sender)));
+    driver.spawn(drive(reader, tasks, part, Output::Ordered(sender)));
     let pieces = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|piece| (piece, receiver))
     });
@@ -108,9 +126,10 @@ fn until_error<T: Send + 'static>(
 async fn drive(
     reader: Arc<TaskReader>,
     tasks: BoxStream<'static, Result<FileScanTask>>,
+    part: Option<Part>,
     output: Output,
 ) {
-    if let Err(error) = try_drive(&reader, tasks, &output).await {
+    if let Err(error) = try_drive(&reader, tasks, part, &output).await {
         output.fail(error).await;
     }
 }
@@ -118,6 +137,7 @@ async fn drive(
 async fn try_drive(
     reader: &Arc<TaskReader>,
     tasks: BoxStream<'static, Result<FileScanTask>>,
+    part: Option<Part>,
     output: &Output,
 ) -> Result<()> {
     let preparing = reader.clone();
@@ -132,6 +152,7 @@ async fn try_drive(
         places: Arc::new(Semaphore::new(reader.parallelism)),
         running: JoinSet::new(),
         tasks: 0,
+        part,
     };
     let mut oversized: Vec<Prepared> = Vec::new();
     while let Some(task) = prepared.try_next().await? {
@@ -157,6 +178,8 @@ struct Pieces {
     running: JoinSet<()>,
     /// Tasks started so far.
     tasks: usize,
+    /// The part to read of each; `None` for the whole, in as many pieces as it is worth.
+    part: Option<Part>,
 }
 
 /// A part of a task.
@@ -200,6 +223,9 @@ impl Pieces {
     }
 
     async fn pieces_of(&self, task: Prepared) -> Result<Vec<Piece>> {
+        if let Some(part) = &self.part {
+            return Ok(vec![Piece { task: Arc::new(task), part: part.clone() }]);
+        }
         let file = task.task.file.clone();
         if file.file_size_in_bytes <= pieces::SPLIT_FILES_OVER {
             let part = Part::whole(file.file_size_in_bytes);

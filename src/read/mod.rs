@@ -17,6 +17,7 @@ mod pieces;
 mod probe;
 mod task;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +34,7 @@ pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit}
 pub use diff::{DiffStat, TableDiff};
 pub use key_filter::KeyFilterStore;
 pub use lookup::ScanLookup;
+use pieces::Part;
 pub use task::TaskReader;
 
 impl TableScan {
@@ -125,6 +127,36 @@ impl TaskReader {
     /// The rows of one task, in file order.
     pub fn read(self: Arc<Self>, task: FileScanTask) -> BoxStream<'static, Result<RecordBatch>> {
         driver::run_ordered(self, stream::iter([Ok(task)]).boxed())
+    }
+
+    /// Some rows of one task, of so many compressed bytes, in file order and by one decoder.
+    pub fn read_rows(
+        self: Arc<Self>,
+        task: FileScanTask,
+        rows: Range<u64>,
+        bytes: u64,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        driver::run_part(self, task, Part::of_rows(rows, bytes))
+    }
+
+    /// Ranges of rows in which so many readers best read a task side by side, each with its
+    /// compressed bytes; `None` for a file that is not worth it. Reads the footer.
+    ///
+    /// # Errors
+    /// As [`TableScan::to_batches`].
+    pub async fn row_ranges(
+        &self,
+        task: &FileScanTask,
+        readers: usize,
+    ) -> Result<Option<Vec<(Range<u64>, u64)>>> {
+        let file = &task.file;
+        if file.file_size_in_bytes <= pieces::SPLIT_FILES_OVER {
+            return Ok(None);
+        }
+        let (storage, size) = (self.context.table.storage(), Some(file.file_size_in_bytes));
+        let footer = crate::file::footer(storage, &file.file_path, size).await;
+        let footer = footer.map_err(|e| task::in_task(e, task))?;
+        Ok(Some(pieces::row_ranges(&footer, readers)))
     }
 
     /// The rows of many tasks in the order of tasks and rows; each batch is of one task and comes

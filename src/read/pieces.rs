@@ -25,6 +25,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Some rows of a file, of so many bytes.
+    pub(super) fn of_rows(rows: Range<u64>, bytes: u64) -> Self {
+        Self { row_groups: None, rows: Some(rows), kib: kib(bytes) }
+    }
+
     /// A whole file of so many bytes.
     pub(super) fn whole(bytes: u64) -> Self {
         Self { row_groups: None, rows: None, kib: kib(bytes) }
@@ -54,6 +59,25 @@ pub(super) fn cut(footer: &ParquetMetaData, cores: usize) -> Vec<Part> {
         }
     }
     parts
+}
+
+/// The rows of a file in ranges that cost about the same, each with its compressed bytes: for
+/// readers that take parts of it whenever they like.
+pub(super) fn row_ranges(footer: &ParquetMetaData, readers: usize) -> Vec<(Range<u64>, u64)> {
+    let groups = footer.row_groups();
+    let rows = |group: &RowGroupMetaData| u64::try_from(group.num_rows()).unwrap_or(0);
+    let bytes = |group: &RowGroupMetaData| u64::try_from(group.compressed_size()).unwrap_or(0);
+    let first_row = |at: usize| groups.iter().take(at).map(rows).sum::<u64>();
+    let range = |part: Part| {
+        let whole = part.row_groups.unwrap_or(0..groups.len());
+        let in_them = first_row(whole.start)..first_row(whole.end);
+        let size: u64 = groups.get(whole).unwrap_or_default().iter().map(bytes).sum();
+        let of = (in_them.end - in_them.start).max(1);
+        let rows = part.rows.unwrap_or(in_them);
+        let share = u128::from(size) * u128::from(rows.end - rows.start) / u128::from(of);
+        (rows, u64::try_from(share).unwrap_or(size))
+    };
+    cut(footer, readers).into_iter().map(range).collect()
 }
 
 fn by_rows(whole: &Part, rows: Range<u64>, count: u64) -> impl Iterator<Item = Part> {

@@ -12,13 +12,11 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::split::GROWTH;
 use crate::error::Result;
 use crate::read::ChangeRows;
 
-/// How much larger than their file rows are taken to be before they are decoded.
-const GROWTH: u64 = 4;
-
-/// Bytes of rows that one lane may hold before their turn.
+/// Bytes of rows that may be held before their turn.
 #[derive(Debug)]
 pub(super) struct Allowance {
     held: AtomicU64,
@@ -40,7 +38,7 @@ impl Allowance {
         bytes.saturating_mul(GROWTH) <= self.limit
     }
 
-    fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
+    pub fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {
         let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
         let fits = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
         fits.then(|| Held { bytes, of: self.clone() })
@@ -49,7 +47,7 @@ impl Allowance {
 
 /// A share of an allowance, given back when it is dropped.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     bytes: u64,
     of: Arc<Allowance>,
 }

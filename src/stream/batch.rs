@@ -40,13 +40,16 @@ pub struct ChangeBatch {
     pub commit: Arc<CommitInfo>,
     ordinals: Vec<u64>,
     split: Arc<Split>,
+    /// The first ordinal after it.
+    next: u64,
     end: Token,
 }
 
 impl ChangeBatch {
     pub(super) fn new(rows: Rows, lane: usize, end: Token) -> Self {
-        let Rows { split, records, kinds, ordinals, .. } = rows;
-        Self { records, kinds, lane, commit: split.step.commit.clone(), ordinals, split, end }
+        let Rows { split, records, kinds, ordinals, next, .. } = rows;
+        let commit = split.step.commit.clone();
+        Self { records, kinds, lane, commit, ordinals, split, next, end }
     }
 
     /// Where the stream stands after this batch and everything it gave before.
@@ -74,7 +77,8 @@ impl ChangeBatch {
         if row + 1 == self.kinds.len() {
             return Ok(self.end());
         }
-        Ok(self.end().with(self.split.group, self.split.place(ordinal + 1)))
+        let (from, to) = (self.split.inside(self.next), self.split.inside(ordinal + 1));
+        Ok(self.end().moved_back(self.split.group, from, to))
     }
 
     /// The rows with the change as columns of their own behind them.

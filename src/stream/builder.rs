@@ -19,6 +19,16 @@ const DEFAULT_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
 /// How long a store or catalog may be silent before the stream says so.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(60);
 
+/// More would not be faster on any machine of today.
+const MAX_DECODERS: usize = 256;
+/// By default, for a decoder waits for the store much of the time.
+const LEAST_DECODERS: usize = 8;
+
+fn decoders() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+    cores.clamp(LEAST_DECODERS, MAX_DECODERS)
+}
+
 /// A stream to be opened; see [`Table::stream`].
 #[derive(Debug, Clone)]
 pub struct StreamBuilder {
@@ -45,6 +55,7 @@ pub(super) struct StreamOptions {
     pub verify_replace: VerifyReplace,
     pub order: Order,
     pub lanes: usize,
+    pub full_parallelism: usize,
     pub max_drift: Option<Duration>,
     pub memory_budget: u64,
     pub marks: QueueMarks,
@@ -93,6 +104,7 @@ impl Table {
                 verify_replace: VerifyReplace::default(),
                 order: Order::default(),
                 lanes: 1,
+                full_parallelism: decoders(),
                 max_drift: None,
                 memory_budget: DEFAULT_MEMORY_BYTES,
                 marks: QueueMarks::default(),
@@ -214,6 +226,18 @@ impl StreamBuilder {
         self
     }
 
+    /// How many decoders read the rows of a whole snapshot, with which [`Start::LatestFull`] and
+    /// [`Start::Earliest`] begin, side by side (default: one a core, and at least 8,
+    /// for a decoder also waits for the store; at most 256).
+    ///
+    /// Whatever the number of lanes, but one each at least, and more than that only while a quarter
+    /// of the stream's memory holds the rows on their way. Large files are read in pieces. These rows come in no order, on the lanes of their partitions, and all of them before the
+    /// changes that follow. Any number goes on from any token (STR-16).
+    pub fn full_parallelism(mut self, decoders: usize) -> Self {
+        self.options.full_parallelism = decoders;
+        self
+    }
+
     /// How far a lane may run ahead of the slowest one, in commit time (default: any distance).
     pub fn max_drift(mut self, drift: Duration) -> Self {
         self.options.max_drift = Some(drift);
@@ -261,6 +285,10 @@ impl StreamBuilder {
         };
         if options.lanes == 0 || options.lanes > usize::from(MAX_GROUPS) {
             return refuse("lanes", "a stream has 1 to 64 lanes", "choose a number in between");
+        }
+        if options.full_parallelism == 0 || options.full_parallelism > MAX_DECODERS {
+            let why = "the rows of a whole snapshot are read by 1 to 256 decoders";
+            return refuse("full_parallelism", why, "choose a number in between");
         }
         if options.order == Order::PerSnapshot && options.lanes > 1 {
             return refuse(

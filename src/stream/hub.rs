@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::ahead::Allowance;
+use super::ahead::{Allowance, Held};
 use super::failure::again;
 use super::lane_state::LaneState;
 use super::meters::Meters;
@@ -18,15 +18,15 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// Rings when planning may go on.
     planner: Notify,
-    /// Ring when a lane may go on.
-    lanes: Vec<Notify>,
+    /// Rings when something may have changed for the readers of any lane.
+    lanes: Notify,
     pub meters: Meters,
 }
 
 impl Hub {
     pub fn new(state: State, meters: Meters) -> Arc<Self> {
-        let lanes = state.lanes.iter().map(|_| Notify::new()).collect();
-        Arc::new(Self { state: Mutex::new(state), planner: Notify::new(), lanes, meters })
+        let (planner, lanes) = (Notify::new(), Notify::new());
+        Arc::new(Self { state: Mutex::new(state), planner, lanes, meters })
     }
 
     /// The state. A task that panicked is reported by itself; what it left is still whole,
@@ -40,30 +40,50 @@ impl Hub {
     }
 
     pub fn ring_lanes(&self) {
-        self.lanes.iter().for_each(Notify::notify_one);
+        self.lanes.notify_waiters();
     }
 
     pub async fn planner_bell(&self) {
         self.planner.notified().await;
     }
 
-    async fn lane_bell(&self, lane: usize) {
-        match self.lanes.get(lane) {
-            Some(bell) => bell.notified().await,
-            None => std::future::pending().await,
+    /// Waits until `ready` gives something, which is asked again whenever the lanes' bell rings.
+    async fn when<T>(&self, mut ready: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            // From here on the bell is heard, though nobody waits for it yet.
+            let bell = self.lanes.notified();
+            if let Some(found) = ready(&mut self.state()) {
+                return found;
+            }
+            bell.await;
         }
     }
 
     /// Waits for a lane's next split; `None` once its owner is gone.
     pub async fn take(&self, lane: usize) -> Option<Arc<Split>> {
-        while !self.is_dropped(lane) {
-            if let Some(split) = self.state().take(lane) {
-                self.ring_planner();
-                return Some(split);
-            }
-            self.lane_bell(lane).await;
+        let next = |state: &mut State| match state.is_dropped(lane) {
+            true => Some(None),
+            false => state.take(lane).map(Some),
+        };
+        let split = self.when(next).await?;
+        self.ring_planner();
+        if split.is_full() {
+            self.meters.full_readers(&self.state());
         }
-        None
+        Some(split)
+    }
+
+    /// Waits for a split of a whole snapshot that may be read beside others, of any lane, and for
+    /// memory for its rows; `None` once no more can come.
+    pub async fn take_beside(&self) -> Option<(usize, Arc<Split>, Held)> {
+        let next = |state: &mut State| match state.is_full_phase() {
+            false => Some(None),
+            true => state.take_beside().map(Some),
+        };
+        let found = self.when(next).await?;
+        self.ring_planner();
+        self.meters.full_readers(&self.state());
+        Some(found)
     }
 
     /// A split that the lane may read before its turn.
@@ -86,23 +106,59 @@ impl Hub {
 
     /// Waits until the lane's consumer has room for more; false once its owner is gone.
     pub async fn room(&self, lane: usize) -> bool {
-        while !self.is_dropped(lane) {
-            if self.state().lanes.get(lane).is_some_and(LaneState::has_room) {
-                return true;
-            }
-            self.lane_bell(lane).await;
-        }
-        false
+        let room = |state: &mut State| match state.lanes.get(lane) {
+            Some(lane) if !lane.is_dropped => lane.has_room().then_some(true),
+            _ => Some(false),
+        };
+        self.when(room).await
     }
 
-    fn is_dropped(&self, lane: usize) -> bool {
-        self.state().lanes.get(lane).is_none_or(|lane| lane.is_dropped)
+    /// Waits until the lane's consumer has room, and gives it this; false once its owner is gone.
+    pub async fn give(&self, lane: usize, out: Out) -> bool {
+        let mut out = Some(out);
+        let give = |state: &mut State| match state.lanes.get_mut(lane) {
+            Some(lane) if !lane.is_dropped => lane.has_room().then(|| {
+                out.take().into_iter().for_each(|out| lane.deliver(out));
+                true
+            }),
+            _ => Some(false),
+        };
+        self.when(give).await
     }
 
-    pub fn deliver(&self, lane: usize, out: Out) {
-        if let Some(lane) = self.state().lanes.get_mut(lane) {
-            lane.deliver(out);
+    /// Notes that a lane's split was cut into pieces, the first of which is being read.
+    pub fn cut(&self, lane: usize, pieces: Vec<Split>) {
+        self.state().cut(lane, pieces);
+        self.ring_lanes();
+    }
+
+    /// Ends the reading of a split beside others.
+    pub fn finished_beside(&self, lane: usize, split: Arc<Split>) {
+        self.end_beside(lane, |lane| lane.deliver(Out::Finished(split)));
+    }
+
+    /// Ends the reading of a split of a lane whose owner is gone.
+    pub fn unwanted_beside(&self, lane: usize) {
+        self.end_beside(lane, |_| ());
+    }
+
+    /// One split less is read beside others: at once with what that means for the lane, which may
+    /// go on behind the snapshot now.
+    fn end_beside(&self, lane: usize, end: impl FnOnce(&mut LaneState)) {
+        let mut state = self.state();
+        if let Some(lane) = state.lanes.get_mut(lane) {
+            end(lane);
+            lane.beside = lane.beside.saturating_sub(1);
         }
+        self.meters.full_readers(&state);
+        drop(state);
+        self.ring_lanes();
+    }
+
+    /// As [`Hub::failed`], for a split that was read beside others.
+    pub fn failed_beside(&self, lane: usize, left: Split, error: Error) {
+        self.failed(lane, Some(left), error);
+        self.end_beside(lane, |_| ());
     }
 
     /// Ends the reading of a lane's oldest split.

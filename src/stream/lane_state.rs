@@ -24,6 +24,8 @@ pub(super) struct LaneState {
     /// What the lane's reader holds, oldest first: the split whose rows it hands on, and behind
     /// it what it reads ahead.
     taken: VecDeque<Queued>,
+    /// Splits of a whole snapshot that are read side by side.
+    pub beside: usize,
     /// Steps of the splits that were planned and whose end the consumer has not taken, in order.
     unfinished: VecDeque<u64>,
     out: VecDeque<Out>,
@@ -50,6 +52,7 @@ impl LaneState {
             queue: LaneQueue::new(marks),
             reader,
             taken: VecDeque::new(),
+            beside: 0,
             unfinished: VecDeque::new(),
             out: VecDeque::new(),
             out_bytes: 0,
@@ -118,20 +121,28 @@ impl LaneState {
     }
 
     pub fn is_reading(&self) -> bool {
-        !self.taken.is_empty()
+        !self.taken.is_empty() || self.beside > 0
     }
 
     /// The step that is next, if the lane is free to go on to it: a split or a turn waits.
     pub fn next_step(&self) -> Option<&Arc<Step>> {
         match self.queue.front()? {
-            _ if self.is_reading() || self.halted => None,
+            _ if self.halted => None,
+            Queued::Split(split) if split.is_full() => Some(&split.step),
+            _ if self.is_reading() => None,
             Queued::Split(split) => Some(&split.step),
             Queued::Turn(turn) => Some(&turn.step),
             Queued::Boundary(_) => None,
         }
     }
 
-    /// The split that is next, if it may be read beside those that are. Changes are resolved one
+    /// The split that is next, if it is one of a whole snapshot: these are read side by side.
+    pub fn next_beside(&self) -> Option<&Arc<Split>> {
+        let next = self.queue.first_split().filter(|split| split.is_full());
+        next.filter(|_| !self.halted && !self.is_dropped && self.has_room())
+    }
+
+    /// The split that is next, if it may be read before its turn. Changes are resolved one
     /// unit after the other, and so are files whose deletes are those of another snapshot.
     pub fn next_ahead(&self) -> Option<&Arc<Split>> {
         let Some(Queued::Split(first)) = self.taken.front() else { return None };
@@ -147,6 +158,10 @@ impl LaneState {
     pub fn take(&mut self) -> Option<Arc<Split>> {
         while let Some(queued) = self.queue.pop() {
             let split = match &queued {
+                Queued::Split(split) if split.is_full() => {
+                    self.beside += 1;
+                    return Some(split.clone());
+                }
                 Queued::Split(split) => Some(split.clone()),
                 Queued::Boundary(_) | Queued::Turn(_) => None,
             };
@@ -167,6 +182,14 @@ impl LaneState {
             if let Some(Queued::Boundary(step)) = self.taken.pop_front() {
                 self.deliver(Out::Boundary(step));
             }
+        }
+    }
+
+    /// Queues the pieces of a split but for the first, which is being read.
+    pub fn cut(&mut self, pieces: Vec<Split>) {
+        for piece in pieces.into_iter().skip(1).rev() {
+            self.unfinished.push_front(piece.step.number);
+            self.queue.put_back(Queued::Split(Arc::new(piece)));
         }
     }
 

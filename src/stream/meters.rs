@@ -19,6 +19,7 @@ pub(super) struct Meters {
     batches: Counter,
     bytes: Counter,
     splits: Counter,
+    full_readers: Gauge,
     lag_snapshots: Gauge,
     lag_seconds: Gauge,
     watermark: Gauge,
@@ -37,6 +38,7 @@ impl Meters {
             batches: measure::STREAM_BATCHES.counter(&labels),
             bytes: measure::STREAM_BYTES.counter(&labels),
             splits: measure::STREAM_SPLITS.counter(&labels),
+            full_readers: measure::STREAM_FULL_READERS.gauge(&labels),
             lag_snapshots: measure::STREAM_LAG_SNAPSHOTS.gauge(&labels),
             lag_seconds: measure::STREAM_LAG_SECONDS.gauge(&labels),
             watermark: measure::STREAM_WATERMARK.gauge(&labels),
@@ -63,6 +65,11 @@ impl Meters {
     /// A split was given to its end.
     pub fn split(&self) {
         self.splits.increment(1);
+    }
+
+    /// A decoder began or ended to read rows of a whole snapshot.
+    pub fn full_readers(&self, state: &State) {
+        self.full_readers.set(state.read_beside() as f64);
     }
 
     /// A snapshot was given to its end, or a new one was noticed.

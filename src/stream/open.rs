@@ -9,11 +9,13 @@ use super::columns::Columns;
 use super::commits::Commits;
 use super::consumer::{Consumer, Tasks};
 use super::describe::Description;
+use super::full::Helper;
 use super::hub::Hub;
 use super::lane::LaneTask;
 use super::meters::Meters;
 use super::plan::PlanOptions;
 use super::planner::Planner;
+use super::reader::SplitReader;
 use super::resume::{Resume, resume};
 use super::retry::Patience;
 use super::start::{Start, Until};
@@ -67,7 +69,9 @@ impl StreamBuilder {
             resumes: resumes.clone(),
         };
         let located = (timeline, resumes);
-        let state = State::new(table, located, token.clone(), lanes, assigner, until);
+        // Memory that the resolver of changes does not need yet.
+        let beside = (options.full_parallelism, options.memory_budget / 4);
+        let state = State::new(table, located, token.clone(), lanes, assigner, until, beside);
         Ok(run(state, columns, plan, &options, hold, description, token))
     }
 }
@@ -88,10 +92,16 @@ fn run(
     let patience = || Patience::new(options.patience);
     let schema = columns.arrow().clone();
     tasks.spawn(Planner::new(hub.clone(), plan, columns, patience()).run());
+    let (dropped, most) = (&options.dropped, options.full_parallelism);
+    let reader = || SplitReader::new(hub.clone(), dropped.clone(), patience(), most);
     for lane in 0..options.lanes {
-        let dropped = options.dropped.clone();
-        let task = LaneTask::new(hub.clone(), lane, dropped, patience());
-        tasks.spawn(task.run());
+        tasks.spawn(LaneTask::new(lane, reader()).run());
+    }
+    if hub.state().is_full_phase() {
+        // With one lane's task that reads, and all others idle, they make up the number.
+        for _ in 1..most {
+            tasks.spawn(Helper::new(reader()).run());
+        }
     }
     let consumer = Consumer::new(hub, Tasks::new(tasks), options.lanes);
     ChangeStream::new(consumer, Commits::new(token, hold), description, schema)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::breaks::VerifyReplace;
 use super::groups::{Order, lane_of};
 use super::queue::PlanCursor;
-use super::resume::{Resume, Wanted};
+use super::resume::Resume;
 use super::split::{Split, Work};
 use super::state::Plannable;
 use super::timeline::Step;
@@ -242,23 +242,33 @@ impl Picked<'_> {
         digest: u64,
         bytes: u64,
         refuses_rows: bool,
-        work: impl FnOnce() -> Work,
+        work: impl Fn() -> Work,
     ) -> Result<()> {
         if lane_of(group, self.options.lanes) != self.wanted.lane {
             return Ok(());
         }
         let step = &self.wanted.step;
-        let next = match self.options.resumes.get(usize::from(group)) {
-            None => 0,
-            Some(resume) => match resume.wanted(step.number, cursor, digest)? {
-                Wanted::Nothing => return Ok(()),
-                Wanted::From(next) => next,
-            },
+        let wanted = match self.options.resumes.get(usize::from(group)) {
+            None => vec![0..Cursor::ALL],
+            Some(resume) => resume.wanted(step.number, cursor, digest)?,
         };
-        let cursor = cursor.at_row(next);
-        self.bytes += bytes;
-        let (step, work) = (step.clone(), work());
-        self.splits.push(Split { step, group, cursor, digest, bytes, refuses_rows, work });
+        for rows in wanted {
+            let (cursor, end) = (cursor.at_row(rows.start), rows.end);
+            let (step, work, is_cut) = (step.clone(), work(), !step.commit.is_full);
+            self.bytes += bytes;
+            self.splits.push(Split {
+                step,
+                group,
+                cursor,
+                planned: cursor,
+                end,
+                digest,
+                bytes,
+                is_cut,
+                refuses_rows,
+                work,
+            });
+        }
         Ok(())
     }
 }

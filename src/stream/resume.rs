@@ -1,59 +1,80 @@
 //! Where each group goes on: a token, looked up in a timeline.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use super::breaks::Breaks;
 use super::timeline::{Route, Timeline, snapshots_after};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{SnapshotId, SnapshotRef};
-use crate::table::{Cursor, Inside, NetStep, Place, SnapshotRange, Table, Token};
+use crate::table::{Cursor, Inside, NetStep, Place, Run, SnapshotRange, Table, Token};
 
 /// Where a group goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resume {
     /// Steps before this one were delivered.
     pub step: u64,
     /// In that step, everything before this was.
     pub inside: Option<Inside>,
-}
-
-/// What a group still wants of a file or unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
-    Nothing,
-    From(u64),
+    /// In that step, this was too (TOK-10).
+    pub ahead: Vec<Run>,
 }
 
 impl Resume {
+    fn at(step: u64, inside: Option<Inside>) -> Self {
+        Self { step, inside, ahead: Vec::new() }
+    }
+
     /// What the token points at, if that is the split which begins at `start`.
     pub fn digest_of(&self, step: u64, start: Cursor) -> Option<u64> {
         let inside = self.inside.filter(|inside| inside.cursor.same_split(&start))?;
         (step == self.step).then_some(inside.digest)
     }
 
-    /// What is wanted of a split that begins at `start`.
+    /// The rows that are wanted of a split that begins at `start`, ascending.
     ///
     /// # Errors
     /// `InvalidInput` if the token points here but meant another file (TOK-4).
-    pub fn wanted(&self, step: u64, start: Cursor, digest: u64) -> Result<Wanted> {
-        let all = Ok(Wanted::From(0));
-        let inside = match (step.cmp(&self.step), self.inside) {
-            (std::cmp::Ordering::Less, _) => return Ok(Wanted::Nothing),
-            (std::cmp::Ordering::Greater, _) | (_, None) => return all,
-            (_, Some(inside)) => inside,
-        };
-        if !inside.cursor.same_split(&start) {
-            return if start < inside.cursor { Ok(Wanted::Nothing) } else { all };
+    pub fn wanted(&self, step: u64, start: Cursor, digest: u64) -> Result<Vec<Range<u64>>> {
+        match step.cmp(&self.step) {
+            Ordering::Less => return Ok(Vec::new()),
+            Ordering::Greater => return Ok(vec![0..Cursor::ALL]),
+            Ordering::Equal => {}
         }
-        if inside.digest != digest {
-            return Err(Error::invalid("the token points at another file than it was taken in")
-                .with_context("token's digest", format!("{:016x}", inside.digest))
-                .with_context("found", format!("{digest:016x}"))
-                .with_hint("the table's metadata was replaced: choose a new start"));
+        let (mut wanted, mut next) = (Vec::new(), 0);
+        if let Some(inside) = &self.inside {
+            next = rows_before(inside, start, digest)?;
         }
-        Ok(match inside.cursor.next_row() {
-            Cursor::ALL => Wanted::Nothing,
-            next => Wanted::From(next),
-        })
+        for run in &self.ahead {
+            let to = rows_before(&run.to, start, digest)?;
+            let from = match run.from.same_split(&start) {
+                true => run.from.next_row(),
+                false if run.from < start => 0,
+                false => Cursor::ALL,
+            };
+            if from < to {
+                wanted.push(next..from);
+                next = next.max(to);
+            }
+        }
+        wanted.push(next..Cursor::ALL);
+        wanted.retain(|rows| !rows.is_empty());
+        Ok(wanted)
     }
+}
+
+/// How many rows of a split that begins at `start` lie before a point: none, all, or some.
+fn rows_before(point: &Inside, start: Cursor, digest: u64) -> Result<u64> {
+    if !point.cursor.same_split(&start) {
+        return Ok(if start < point.cursor { Cursor::ALL } else { 0 });
+    }
+    if point.digest != digest {
+        return Err(Error::invalid("the token points at another file than it was taken in")
+            .with_context("token's digest", format!("{:016x}", point.digest))
+            .with_context("found", format!("{digest:016x}"))
+            .with_hint("the table's metadata was replaced: choose a new start"));
+    }
+    Ok(point.cursor.next_row())
 }
 
 /// The timeline that a token needs, and where on it each group goes on.
@@ -79,7 +100,12 @@ pub(super) fn resume(
         }
     };
     let timeline = Timeline::new(table, branch, route, breaks)?;
-    let resumes = places.iter().map(|place| locate(&timeline, *place)).collect::<Result<_>>()?;
+    let groups = token.places().map(|(group, _)| group);
+    let located = places.iter().zip(groups).map(|(place, group)| {
+        let ahead = token.ahead(group).to_vec();
+        Ok(Resume { ahead, ..locate(&timeline, *place)? })
+    });
+    let resumes = located.collect::<Result<_>>()?;
     Ok((timeline, resumes))
 }
 
@@ -232,14 +258,12 @@ fn locate(timeline: &Timeline, place: Place) -> Result<Resume> {
         _ => Err(lost()),
     };
     Ok(match place {
-        Place::Origin => Resume { step: 0, inside: None },
-        Place::Full(id, inside) => Resume { step: only(steps(id, true, None))?, inside },
-        Place::Within(id, inside) => {
-            Resume { step: only(steps(id, false, None))?, inside: Some(inside) }
-        }
+        Place::Origin => Resume::at(0, None),
+        Place::Full(id, inside) => Resume::at(only(steps(id, true, None))?, inside),
+        Place::Within(id, inside) => Resume::at(only(steps(id, false, None))?, Some(inside)),
         Place::Net(net, inside) => {
             let step = only(steps(net.to, false, Some(net)))?;
-            Resume { step: step + u64::from(inside.is_none()), inside }
+            Resume::at(step + u64::from(inside.is_none()), inside)
         }
         // Not on the timeline: it is what the timeline starts after.
         Place::After(id) => {
@@ -249,7 +273,7 @@ fn locate(timeline: &Timeline, place: Place) -> Result<Resume> {
             if timeline.from == Some(id) && !timeline.begins_full() {
                 found.push(0);
             }
-            Resume { step: only(found)?, inside: None }
+            Resume::at(only(found)?, None)
         }
     })
 }

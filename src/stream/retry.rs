@@ -11,7 +11,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Counts how long something has not worked, and how long to wait before the next attempt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Patience {
     limit: Duration,
     since: Option<Instant>,

@@ -1,5 +1,6 @@
 //! What the planner hands to a lane, and what a lane hands to its consumer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -12,6 +13,11 @@ use crate::scan::{FileScanTask, SnapshotChanges};
 use crate::spec::SchemaRef;
 use crate::table::{Cursor, Inside, Place};
 
+/// How much larger than their file rows are taken to be before they are decoded.
+pub(super) const GROWTH: u64 = 4;
+/// Rows that a decoder has on their way at once: a batch in its hands, some behind it.
+const ROWS_ON_THE_WAY: u64 = 4 * 8192;
+
 /// A part of one step, of one group: a file, or a change unit.
 #[derive(Debug, Clone)]
 pub(super) struct Split {
@@ -19,9 +25,15 @@ pub(super) struct Split {
     pub group: u8,
     /// The file or unit, at the first row to read.
     pub cursor: Cursor,
+    /// As it was planned, whatever was read of it since.
+    pub planned: Cursor,
+    /// Behind the last row to read; [`Cursor::ALL`] for all there are.
+    pub end: u64,
     pub digest: u64,
     /// What reading it will cost.
     pub bytes: u64,
+    /// It is not to be cut into pieces any more.
+    pub is_cut: bool,
     /// Its snapshot claims that it holds no change, and is held to it (STR-22).
     pub refuses_rows: bool,
     pub work: Work,
@@ -35,6 +47,12 @@ pub(super) enum Work {
 }
 
 impl Split {
+    /// The story of its reading.
+    pub fn span(&self, lane: usize) -> tracing::Span {
+        tracing::debug_span!("stream.split", lane, snapshot = %self.step.id(), group = self.group,
+            bytes = self.bytes)
+    }
+
     /// Same split with rows before `next` done.
     pub fn from(&self, next: u64) -> Self {
         Self { cursor: self.cursor.at_row(next), ..self.clone() }
@@ -48,9 +66,62 @@ impl Split {
         }
     }
 
+    /// True for rows of a whole snapshot, which are read side by side and in any order.
+    pub fn is_full(&self) -> bool {
+        self.step.commit.is_full
+    }
+
+    /// The compressed bytes of the file, and its rows.
+    fn file_size(&self) -> Option<(u64, u64)> {
+        match &self.work {
+            Work::File(task) => Some((task.file.file_size_in_bytes, task.file.record_count)),
+            Work::Unit(..) => None,
+        }
+    }
+
+    /// Bytes of rows that are on their way while it is read: those of a few batches, or all.
+    pub fn bytes_on_the_way(&self) -> u64 {
+        let all = self.bytes.saturating_mul(GROWTH);
+        self.file_size().map_or(all, |(bytes, rows)| {
+            let row = bytes.saturating_mul(GROWTH) / rows.max(1) + 1;
+            all.min(row.saturating_mul(ROWS_ON_THE_WAY))
+        })
+    }
+
+    /// The split in pieces: these ranges of rows, as far as it has them, with the compressed bytes
+    /// of each. One piece if they hold none of it.
+    pub fn pieces(&self, ranges: Vec<(Range<u64>, u64)>) -> Vec<Self> {
+        let (from, last) = (self.cursor.next_row(), ranges.len().saturating_sub(1));
+        let piece = |(n, (rows, bytes)): (usize, (Range<u64>, u64))| {
+            // Whatever the footer says, nothing behind the last piece is left out.
+            let end = if n == last { self.end } else { rows.end.min(self.end) };
+            let cursor = self.cursor.at_row(rows.start.max(from));
+            let is_cut = true;
+            let planned = if rows.start <= from { self.planned } else { cursor };
+            (cursor.next_row() < end).then(|| Self {
+                cursor,
+                planned,
+                end,
+                bytes,
+                is_cut,
+                ..self.clone()
+            })
+        };
+        let pieces: Vec<Self> = ranges.into_iter().enumerate().filter_map(piece).collect();
+        match pieces.is_empty() {
+            true => vec![Self { is_cut: true, ..self.clone() }],
+            false => pieces,
+        }
+    }
+
+    /// The point in the split before the row `next`.
+    pub fn inside(&self, next: u64) -> Inside {
+        Inside { cursor: self.cursor.at_row(next), digest: self.digest }
+    }
+
     /// Where the split's group stands once rows before `next` are delivered.
     pub fn place(&self, next: u64) -> Place {
-        let inside = Inside { cursor: self.cursor.at_row(next), digest: self.digest };
+        let inside = self.inside(next);
         let (id, commit) = (self.step.id(), &self.step.commit);
         match commit.net {
             Some(net) => Place::Net(net, Some(inside)),

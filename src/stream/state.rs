@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::ahead::{Allowance, Held};
 use super::assigner::{Assigner, Standing};
 use super::columns::Turn;
 use super::groups::lane_of;
 use super::lane_state::LaneState;
 use super::plan::StepPlan;
+use super::progress::Progress;
 use super::queue::{PlanCursor, QueueMarks};
 use super::resume::Resume;
 use super::split::{Out, Queued, Split};
 use super::timeline::{Step, Timeline};
 use crate::error::Error;
 use crate::read::ChangeReader;
-use crate::table::{Table, Token};
+use crate::table::{Cursor, Place, Table, Token};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -36,6 +38,12 @@ pub(super) struct State {
     pub failed: Option<(usize, Error)>,
     /// What was delivered.
     pub delivered: Token,
+    /// How many read in the full phase, unless there are more lanes.
+    full_parallelism: usize,
+    /// Memory for the rows of splits that helpers read in it.
+    beside: Arc<Allowance>,
+    /// How far the full phase was delivered.
+    progress: Progress,
     /// The specs of the last step that added files, to find barriers.
     specs: Option<BTreeSet<i32>>,
     /// Steps that were looked at by the lane that is furthest ahead.
@@ -65,8 +73,16 @@ impl State {
         lanes: Vec<LaneState>,
         assigner: Assigner,
         until: Option<u64>,
+        (full_parallelism, beside_budget): (usize, u64),
     ) -> Self {
+        let progress = match timeline.begins_full() {
+            true => Progress::new(0, &resumes),
+            false => Progress::default(),
+        };
         Self {
+            full_parallelism,
+            beside: Allowance::new(beside_budget),
+            progress,
             table,
             timeline,
             lanes,
@@ -96,6 +112,11 @@ impl State {
 
     pub fn owns(&self, lane: usize, group: u8) -> bool {
         lane_of(group, self.lanes.len()) == lane
+    }
+
+    /// True once the lane's owner is gone.
+    pub fn is_dropped(&self, lane: usize) -> bool {
+        self.lanes.get(lane).is_none_or(|lane| lane.is_dropped)
     }
 
     /// The first step that will not be planned for now.
@@ -179,7 +200,12 @@ impl State {
         if let Some(turn) = self.turns.get(&plan.step.number).filter(|_| begins) {
             lane.queue.push_turn(turn.clone());
         }
-        splits.into_iter().for_each(|split| lane.plan(split));
+        for split in splits {
+            if split.is_full() {
+                self.progress.plan(split.group, split.planned);
+            }
+            lane.plan(split);
+        }
         lane.queue.cursor = cursor;
         if cursor.step > plan.step.number {
             lane.queue.push_boundary(plan.step.clone());
@@ -234,14 +260,63 @@ impl State {
         self.lanes.get_mut(lane)?.take()
     }
 
+    /// True while rows of a whole snapshot may still have to be read.
+    pub fn is_full_phase(&self) -> bool {
+        let in_it = |lane: &LaneState| !lane.is_dropped && lane.finished == 0;
+        self.failed.is_none() && self.timeline.begins_full() && self.lanes.iter().any(in_it)
+    }
+
+    /// How many splits of a whole snapshot are read now.
+    pub fn read_beside(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.beside).sum()
+    }
+
+    /// A split of a whole snapshot for a helper to read: of the lane with the fewest readers, if
+    /// there is memory for its rows.
+    pub fn take_beside(&mut self) -> Option<(usize, Arc<Split>, Held)> {
+        if self.read_beside() >= self.full_parallelism {
+            return None;
+        }
+        let waiting = self.lanes.iter().enumerate().filter_map(|(n, lane)| {
+            let next = lane.next_beside().filter(|split| self.may_begin(&split.step))?;
+            Some((lane.beside, n, next.bytes_on_the_way()))
+        });
+        let (_, lane, bytes) = waiting.min()?;
+        let held = self.beside.hold(bytes)?;
+        let split = self.lanes.get_mut(lane)?.take()?;
+        Some((lane, split, held))
+    }
+
+    /// Takes in that a split is read in pieces.
+    pub fn cut(&mut self, lane: usize, pieces: Vec<Split>) {
+        for piece in pieces.iter().skip(1) {
+            self.progress.plan(piece.group, piece.planned);
+        }
+        if let Some(lane) = self.lanes.get_mut(lane).filter(|lane| !lane.is_dropped) {
+            lane.cut(pieces);
+        }
+    }
+
+    /// How far a split was taken (TOK-10).
+    fn deliver(&mut self, split: &Split, next: u64) {
+        if !split.is_full() {
+            self.delivered.set(split.group, split.place(next));
+            return;
+        }
+        let is_whole = next == Cursor::ALL;
+        let to = split.inside(if is_whole { split.end } else { next });
+        self.progress.deliver(split.group, split.planned, to, is_whole);
+        let (low, ahead) = self.progress.of(split.group);
+        let place = Place::Full(split.step.id(), low);
+        self.delivered.set_with_ahead(split.group, place, ahead);
+    }
+
     /// Takes what waits for a lane's consumer, and moves the position on (STR-8).
     pub fn pop(&mut self, lane: usize) -> Option<Out> {
         let out = self.lanes.get_mut(lane)?.pop()?;
         match &out {
-            Out::Rows(rows) => self.delivered.set(rows.split.group, rows.split.place(rows.next)),
-            Out::Finished(split) => {
-                self.delivered.set(split.group, split.place(crate::table::Cursor::ALL));
-            }
+            Out::Rows(rows) => self.deliver(&rows.split, rows.next),
+            Out::Finished(split) => self.deliver(split, Cursor::ALL),
             Out::Boundary(step) => self.pass(lane, step),
             Out::Schema(_) | Out::Failure(_) => {}
         }
@@ -253,6 +328,7 @@ impl State {
         for group in 0..self.delivered.groups() {
             let resume = self.resumes.get(usize::from(group));
             if self.owns(lane, group) && resume.is_some_and(|r| r.step <= step.number) {
+                self.progress.forget(group);
                 self.delivered.set(group, step.end());
             }
         }

@@ -48,7 +48,7 @@ pub use purge::PurgeReport;
 pub use refs::RefUpdate;
 pub use result::{LookedUp, WriteResult};
 pub use summary::key as summary_key;
-pub use token::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Token};
+pub use token::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Token};
 pub use watch::Watch;
 
 /// One version of one table, with what it takes to read and change it. Cheap to clone.

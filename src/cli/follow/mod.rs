@@ -95,6 +95,10 @@ pub(super) struct Follow {
     /// Readers side by side
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: u16,
+    /// How many decoders read the rows that are there (--from full, earliest) side by side
+    /// [default: one a core, at least 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    full_parallelism: Option<u16>,
     /// How far readers may drift apart in commit time, such as 60s
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     max_drift: Option<Duration>,
@@ -227,6 +231,9 @@ impl Follow {
         }
         if let Some(until) = &self.until {
             stream = stream.until(words::until(until)?);
+        }
+        if let Some(decoders) = self.full_parallelism {
+            stream = stream.full_parallelism(usize::from(decoders));
         }
         if let Some(drift) = self.max_drift {
             stream = stream.max_drift(drift);

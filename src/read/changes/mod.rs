@@ -20,6 +20,7 @@ mod sources;
 mod tests;
 mod unit;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
@@ -166,6 +167,31 @@ impl ChangeReader {
         from: u64,
     ) -> BoxStream<'static, Result<ChangeRows>> {
         files::read(self.clone(), task, from)
+    }
+
+    /// The physical rows `rows` of a file, of so many compressed bytes, by one decoder.
+    ///
+    /// # Errors
+    /// As [`ChangeReader::read_file`].
+    pub fn read_rows(
+        self: &Arc<Self>,
+        task: FileScanTask,
+        rows: Range<u64>,
+        bytes: u64,
+    ) -> BoxStream<'static, Result<ChangeRows>> {
+        files::read_rows(self.clone(), task, rows, bytes)
+    }
+
+    /// As [`TaskReader::row_ranges`].
+    ///
+    /// # Errors
+    /// As [`TaskReader::row_ranges`].
+    pub async fn row_ranges(
+        &self,
+        task: &FileScanTask,
+        readers: usize,
+    ) -> Result<Option<Vec<(Range<u64>, u64)>>> {
+        self.tasks.row_ranges(task, readers).await
     }
 
     /// The changes of one unit, from the ordinal `from` on. Ordinals count the unit's changes

@@ -4,6 +4,7 @@ mod assign;
 mod breaks;
 mod changes;
 mod faults;
+mod full;
 mod history;
 mod lanes;
 mod measured;

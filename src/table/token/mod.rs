@@ -8,7 +8,7 @@ mod text;
 
 pub(super) use text::checksum;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
@@ -80,6 +80,15 @@ pub struct Inside {
     pub digest: u64,
 }
 
+/// Rows of a whole snapshot that were delivered before others that come before them (TOK-10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Run {
+    /// The first row of the run.
+    pub from: Cursor,
+    /// The first row after it.
+    pub to: Inside,
+}
+
 /// A net difference that a stream emits in place of history that broke (CHG-10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NetStep {
@@ -114,6 +123,14 @@ impl Place {
         }
     }
 
+    fn move_inside(&mut self, to: Inside) {
+        match self {
+            Self::Full(_, inside) | Self::Net(_, inside) => *inside = Some(to),
+            Self::Within(_, inside) => *inside = to,
+            Self::Origin | Self::After(_) => {}
+        }
+    }
+
     /// True for places in the rows of one whole snapshot.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full(..))
@@ -130,13 +147,15 @@ pub struct Token {
     fingerprint: u64,
     /// One per group; `None` where another token covers the group.
     places: Vec<Option<Place>>,
+    /// By group in the full phase, ascending: what was delivered behind its place.
+    ahead: BTreeMap<u8, Vec<Run>>,
 }
 
 impl Token {
     /// A token that covers all of `groups` (1 to [`MAX_GROUPS`]) at one place.
     pub fn new(table: Uuid, fingerprint: u64, groups: u8, place: Place) -> Self {
         let groups = usize::from(groups.clamp(1, MAX_GROUPS));
-        Self { table, fingerprint, places: vec![Some(place); groups] }
+        Self { table, fingerprint, places: vec![Some(place); groups], ahead: BTreeMap::new() }
     }
 
     /// Same token, covering only the groups for which `keep` is true.
@@ -146,6 +165,9 @@ impl Token {
                 *place = None;
             }
         }
+        let places = &self.places;
+        let is_kept = |group: u8| matches!(places.get(usize::from(group)), Some(Some(_)));
+        self.ahead.retain(|group, _| is_kept(*group));
         self
     }
 
@@ -157,9 +179,34 @@ impl Token {
 
     /// Moves a group.
     pub fn set(&mut self, group: u8, place: Place) {
-        if let Some(slot) = self.places.get_mut(usize::from(group)) {
-            *slot = Some(place);
+        self.set_with_ahead(group, place, Vec::new());
+    }
+
+    /// Moves a group, of whose rows some behind its place were delivered too.
+    pub(crate) fn set_with_ahead(&mut self, group: u8, place: Place, ahead: Vec<Run>) {
+        let Some(slot) = self.places.get_mut(usize::from(group)) else { return };
+        *slot = Some(place);
+        self.ahead.remove(&group);
+        if !ahead.is_empty() {
+            self.ahead.insert(group, ahead);
         }
+    }
+
+    /// What was delivered of a group behind its place, ascending: only in the rows of a whole
+    /// snapshot, which are read side by side.
+    pub fn ahead(&self, group: u8) -> &[Run] {
+        self.ahead.get(&group).map_or(&[], Vec::as_slice)
+    }
+
+    /// Same token with a point, up to which a group was delivered, moved back inside its file.
+    pub(crate) fn moved_back(mut self, group: u8, from: Inside, to: Inside) -> Self {
+        let run = self.ahead.get_mut(&group).and_then(|a| a.iter_mut().find(|r| r.to == from));
+        match (run, self.places.get_mut(usize::from(group))) {
+            (Some(run), _) => run.to = to,
+            (None, Some(Some(place))) => place.move_inside(to),
+            (None, _) => {}
+        }
+        self
     }
 
     /// Where a group stands; `None` if this token does not cover it.
@@ -207,7 +254,7 @@ impl Token {
         self.check_promise(newer.fingerprint, newer.groups())?;
         let mut merged = self.clone();
         for (group, place) in newer.places() {
-            merged.set(group, place);
+            merged.set_with_ahead(group, place, newer.ahead(group).to_vec());
         }
         Ok(merged)
     }

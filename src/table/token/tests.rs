@@ -36,6 +36,14 @@ fn places() -> Vec<Place> {
     ]
 }
 
+fn runs(runs: u64) -> Vec<Run> {
+    let run = |n| Run {
+        from: Cursor::File { manifest: n, entry: 2, row: 70 },
+        to: file(n, 3, if n == 1 { Cursor::ALL } else { 5 }),
+    };
+    (0..runs as u32).map(run).collect()
+}
+
 #[test]
 fn a_token_reads_back_as_it_was_printed() {
     let ids = SeededIds::new(5);
@@ -45,7 +53,11 @@ fn a_token_reads_back_as_it_was_printed() {
             for group in 0..groups {
                 let places = places();
                 let place = places[(ids.next_u64() % places.len() as u64) as usize];
-                token.set(group, place);
+                let ahead = match place.is_full() {
+                    true => runs(ids.next_u64() % 4),
+                    false => Vec::new(),
+                };
+                token.set_with_ahead(group, place, ahead);
             }
             let token = token.covering(|group| group == 0 || !ids.next_u64().is_multiple_of(5));
             let text = token.to_string();
@@ -67,7 +79,8 @@ fn a_token_is_small_whatever_the_table_holds() {
 
 #[test]
 fn every_changed_letter_is_noticed() {
-    let token = Token::new(table(), 77, 64, places()[3]).with(9, places()[5]);
+    let mut token = Token::new(table(), 77, 64, places()[3]).with(9, places()[5]);
+    token.set_with_ahead(3, places()[3], runs(2));
     let text = token.to_string();
     for at in 0..text.len() {
         for letter in ["0", "1", "f", ".", ""] {

@@ -1,7 +1,8 @@
 //! Tokens as one word of ASCII: `mw1.<table>.<planner>.<fingerprint>.<groups>.<places>.<checksum>`.
 //!
 //! The places begin with the one that most groups share; groups elsewhere follow as
-//! `,<group>=<place>`, groups that the token does not cover as `,<group>=-`. The checksum is over
+//! `,<group>=<place>`, groups that the token does not cover as `,<group>=-`. Behind the place of a
+//! group stand the runs that were delivered ahead of it, `+<from>-<to>` each. The checksum is over
 //! everything before its dot.
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Token};
+use super::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Token};
 use crate::error::{Error, Result};
 use crate::spec::SnapshotId;
 
@@ -32,8 +33,12 @@ impl Token {
             self.fingerprint,
             slot(common)
         );
-        for (group, place) in self.places.iter().enumerate().filter(|(_, p)| **p != common) {
-            body.push_str(&format!(",{group}={}", slot(*place)));
+        for (group, place) in (0u8..).zip(&self.places) {
+            let runs = self.ahead(group);
+            if *place != common || !runs.is_empty() {
+                let runs: String = runs.iter().map(run).collect();
+                body.push_str(&format!(",{group}={}{runs}", slot(*place)));
+            }
         }
         body
     }
@@ -72,13 +77,19 @@ fn slot(place: Option<Place>) -> String {
     }
 }
 
+fn run(run: &Run) -> String {
+    format!("+{}-{}", cursor(run.from), point(&run.to))
+}
+
 fn point(inside: &Inside) -> String {
+    format!("{}:{:x}", cursor(inside.cursor), inside.digest)
+}
+
+fn cursor(cursor: Cursor) -> String {
     let row = |next: u64| if next == Cursor::ALL { "*".to_string() } else { next.to_string() };
-    match inside.cursor {
-        Cursor::File { manifest, entry, row: next } => {
-            format!("{manifest}:{entry}:{}:{:x}", row(next), inside.digest)
-        }
-        Cursor::Unit { unit, ordinal } => format!("{unit}:{}:{:x}", row(ordinal), inside.digest),
+    match cursor {
+        Cursor::File { manifest, entry, row: next } => format!("{manifest}:{entry}:{}", row(next)),
+        Cursor::Unit { unit, ordinal } => format!("{unit}:{}", row(ordinal)),
     }
 }
 
@@ -129,15 +140,30 @@ fn parse_body(body: &str) -> Result<Token> {
     }
     let mut slots = places.split(',');
     let common = parse_slot(slots.next().unwrap_or_default())?;
-    let mut token = Token { table, fingerprint, places: vec![common; usize::from(groups)] };
+    let places = vec![common; usize::from(groups)];
+    let mut token = Token { table, fingerprint, places, ahead: BTreeMap::new() };
     for slot in slots {
         let (group, place) = slot.split_once('=').ok_or_else(|| damaged("a group has no place"))?;
-        let group: usize = group.parse().map_err(|_| damaged("a group is no number"))?;
-        let known =
-            token.places.get_mut(group).ok_or_else(|| damaged("a group is out of range"))?;
-        *known = parse_slot(place)?;
+        let group: u8 = group.parse().map_err(|_| damaged("a group is no number"))?;
+        let known = token.places.get_mut(usize::from(group));
+        let known = known.ok_or_else(|| damaged("a group is out of range"))?;
+        let mut parts = place.split('+');
+        *known = parse_slot(parts.next().unwrap_or_default())?;
+        let runs = parts.map(parse_run).collect::<Result<Vec<Run>>>()?;
+        if !runs.is_empty() {
+            if !known.is_some_and(|place| place.is_full()) {
+                return Err(damaged("a place has runs ahead of it that it cannot have"));
+            }
+            token.ahead.insert(group, runs);
+        }
     }
     Ok(token)
+}
+
+fn parse_run(text: &str) -> Result<Run> {
+    let (from, to) = text.split_once('-').ok_or_else(|| damaged("a run has no end"))?;
+    let from = parse_cursor(&from.split(':').collect::<Vec<_>>())?;
+    Ok(Run { from, to: parse_point(&to.split(':').collect::<Vec<_>>())? })
 }
 
 fn parse_slot(text: &str) -> Result<Option<Place>> {
@@ -178,23 +204,27 @@ fn next_id<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<SnapshotId>
 }
 
 fn parse_point(fields: &[&str]) -> Result<Inside> {
+    let (digest, cursor) =
+        fields.split_last().ok_or_else(|| damaged("a place has not the parts of one"))?;
+    let cursor = parse_cursor(cursor)?;
+    let digest = u64::from_str_radix(digest, 16).map_err(|_| damaged("a digest is no number"))?;
+    Ok(Inside { cursor, digest })
+}
+
+fn parse_cursor(fields: &[&str]) -> Result<Cursor> {
     let number = |text: &str| text.parse().map_err(|_| damaged("an ordinal is no number"));
     let next = |text: &str| match text {
         "*" => Ok(Cursor::ALL),
         text => text.parse().map_err(|_| damaged("a row is no number")),
     };
-    let (cursor, digest) = match fields {
-        [manifest, entry, row, digest] => {
+    match fields {
+        [manifest, entry, row] => {
             let (manifest, entry) = (number(manifest)?, number(entry)?);
-            (Cursor::File { manifest, entry, row: next(row)? }, digest)
+            Ok(Cursor::File { manifest, entry, row: next(row)? })
         }
-        [unit, ordinal, digest] => {
-            (Cursor::Unit { unit: number(unit)?, ordinal: next(ordinal)? }, digest)
-        }
-        _ => return Err(damaged("a place has not the parts of one")),
-    };
-    let digest = u64::from_str_radix(digest, 16).map_err(|_| damaged("a digest is no number"))?;
-    Ok(Inside { cursor, digest })
+        [unit, ordinal] => Ok(Cursor::Unit { unit: number(unit)?, ordinal: next(ordinal)? }),
+        _ => Err(damaged("a place has not the parts of one")),
+    }
 }
 
 fn damaged(reason: &str) -> Error {
