@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::breaks::VerifyReplace;
 use super::groups::{Order, lane_of};
 use super::queue::PlanCursor;
-use super::resume::Resume;
+use super::resume::{ALL_ROWS, Resume};
 use super::split::{Split, Work};
 use super::state::Plannable;
 use super::timeline::Step;
@@ -249,7 +249,7 @@ impl Picked<'_> {
         }
         let step = &self.wanted.step;
         let wanted = match self.options.resumes.get(usize::from(group)) {
-            None => vec![0..Cursor::ALL],
+            None => vec![ALL_ROWS],
             Some(resume) => resume.wanted(step.number, cursor, digest)?,
         };
         for rows in wanted {

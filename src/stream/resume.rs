@@ -9,6 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{SnapshotId, SnapshotRef};
 use crate::table::{Cursor, Inside, NetStep, Place, Run, SnapshotRange, Table, Token};
 
+/// Whatever a file or unit holds.
+pub(super) const ALL_ROWS: Range<u64> = 0..Cursor::ALL;
+
 /// Where a group goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resume {
@@ -38,7 +41,7 @@ impl Resume {
     pub fn wanted(&self, step: u64, start: Cursor, digest: u64) -> Result<Vec<Range<u64>>> {
         match step.cmp(&self.step) {
             Ordering::Less => return Ok(Vec::new()),
-            Ordering::Greater => return Ok(vec![0..Cursor::ALL]),
+            Ordering::Greater => return Ok(vec![ALL_ROWS]),
             Ordering::Equal => {}
         }
         let (mut wanted, mut next) = (Vec::new(), 0);

@@ -356,6 +356,16 @@ fn without_order_the_same_changes_come_on_many_lanes() {
 }
 
 #[test]
+fn the_rows_that_are_there_come_once_whatever_the_number_of_decoders() {
+    let desk = Desk::with_orders();
+    change(&desk);
+    for decoders in ["1", "5"] {
+        let from = ["--from", "full", "--until", "caught-up", "--full-parallelism", decoders];
+        assert_eq!(replayed(&desk.followed(&from)), desk.table());
+    }
+}
+
+#[test]
 fn a_schema_change_is_a_line_among_the_rows_or_the_end() {
     let desk = Desk::with_orders();
     let to = ["--to", "changes.jsonl", "--on-schema-change", "announce"];
@@ -421,6 +431,7 @@ fn what_cannot_be_followed_is_refused_with_a_reason() {
         &["--emit", "everything"],
         &["--order", "any"],
         &["--lanes", "0"],
+        &["--full-parallelism", "0"],
         &["--max-drift", "far"],
         &["--to", "x.jsonl", "--name", "n"],
         &["--tokens", "--format", "lines"],

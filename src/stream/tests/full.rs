@@ -265,13 +265,15 @@ fn sorted_ids(ids: impl Iterator<Item = i64>) -> Vec<i64> {
 /// The next event; if impatient, by asking again and again and letting go of each answer that
 /// is not there at once.
 async fn next(stream: &mut ChangeStream, impatient: bool) -> Option<StreamEvent> {
-    while impatient {
+    if !impatient {
+        return stream.try_next().await.unwrap();
+    }
+    loop {
         if let Some(event) = stream.try_next().now_or_never() {
             return event.unwrap();
         }
         tokio::time::sleep(Duration::from_micros(50)).await;
     }
-    stream.try_next().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
