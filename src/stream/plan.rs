@@ -209,7 +209,7 @@ impl Picked<'_> {
                 .map_err(|e| Error::internal("too many change units").with_source(e))?;
             let start = Cursor::Unit { unit: place, ordinal: 0 };
             let (schema, digest) = self.told_apart_by(group, start, unit.digest());
-            let work = || Work::Unit(changes.clone(), at, schema);
+            let work = || Work::Unit(changes.clone(), at, schema.clone());
             let refuses_rows = changes.base() == Base::Unclaimed
                 && self.options.verify_replace == VerifyReplace::Refuse;
             self.add(group, start, digest, unit.bytes(), refuses_rows, work)?;
