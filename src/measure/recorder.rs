@@ -63,6 +63,11 @@ impl Slot {
     fn push(&self, value: f64) {
         self.values.lock().unwrap().entry(self.key.clone()).or_default().push(value);
     }
+
+    fn last(&self) -> f64 {
+        let values = self.values.lock().unwrap();
+        values.get(&self.key).and_then(|of| of.last().copied()).unwrap_or_default()
+    }
 }
 
 impl CounterFn for Slot {
@@ -70,18 +75,18 @@ impl CounterFn for Slot {
         self.push(value as f64);
     }
 
-    fn absolute(&self, _: u64) {
-        unimplemented!("nobody sets counters")
+    fn absolute(&self, value: u64) {
+        self.values.lock().unwrap().insert(self.key.clone(), vec![value as f64]);
     }
 }
 
 impl GaugeFn for Slot {
-    fn increment(&self, _: f64) {
-        unimplemented!("gauges are set")
+    fn increment(&self, value: f64) {
+        self.push(self.last() + value);
     }
 
-    fn decrement(&self, _: f64) {
-        unimplemented!("gauges are set")
+    fn decrement(&self, value: f64) {
+        self.push(self.last() - value);
     }
 
     fn set(&self, value: f64) {
