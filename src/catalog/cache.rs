@@ -5,6 +5,7 @@
 //! again after a drop, so every entry also holds the file's stamp.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
@@ -23,6 +24,8 @@ const PARSED_PER_FILE_BYTE: u64 = 3;
 
 /// The budget of one catalog's cache.
 const BUDGET_BYTES: u64 = 64 * 1024 * 1024;
+/// Whoever works on a table asks for its head more often; what it was before nobody asks for.
+const KEPT_IDLE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
 struct Entry {
@@ -45,6 +48,7 @@ impl Default for MetadataCache {
     fn default() -> Self {
         let entries = Cache::builder()
             .max_capacity(BUDGET_BYTES)
+            .time_to_idle(KEPT_IDLE)
             // The head of a table is asked for often once it is new, and never before.
             .eviction_policy(EvictionPolicy::lru())
             .weigher(|key: &Arc<str>, entry: &Entry| entry.weight.saturating_add(key.len() as u32))

@@ -8,6 +8,7 @@ use std::future::ready;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Weak};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
@@ -26,6 +27,8 @@ use crate::storage::Storage;
 
 /// Bytes that all cached footers may hold: part of the 512 MiB that caches share.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// The footers of files that compaction replaced are given up, long before the budget is full.
+const KEPT_IDLE: Duration = Duration::from_secs(120);
 /// Read from the end of a file in the hope that the footer is in it.
 const PREFETCH_BYTES: u64 = 64 * 1024;
 /// The last bytes of every Parquet file: the footer's length and the magic.
@@ -52,6 +55,7 @@ struct Entry {
 static CACHE: LazyLock<Cache<Key, Entry>> = LazyLock::new(|| {
     Cache::builder()
         .max_capacity(CACHE_BYTES)
+        .time_to_idle(KEPT_IDLE)
         .weigher(|key: &Key, entry: &Entry| {
             let bytes = entry.metadata.memory_size() + key.path.as_ref().len() + 128;
             u32::try_from(bytes).unwrap_or(u32::MAX)

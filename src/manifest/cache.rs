@@ -1,6 +1,7 @@
 //! Keeps decoded manifests and manifest lists: they never change once written.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use moka::future::Cache;
 use object_store::ObjectStore;
@@ -14,12 +15,15 @@ use crate::storage::Storage;
 
 /// What all tables of the process share unless told otherwise.
 const SHARED_BYTES: u64 = 256 * 1024 * 1024;
+/// A process that commits or follows for days meets a new list with each commit: what is not
+/// asked for any more is given up long before the budget is full.
+const KEPT_IDLE: Duration = Duration::from_secs(300);
 
 /// Decoded manifests and manifest lists by location, bounded by the bytes they hold.
 ///
 /// * Readers who ask for one file at the same time wait for one load.
 /// * Errors are not kept: the next call tries again.
-/// * The least useful entries leave first; who holds an [`Arc`] keeps its value.
+/// * The least useful entries leave first, and those that nobody asked for in five minutes; who holds an [`Arc`] keeps its value.
 /// * Clones share their content.
 #[derive(Debug, Clone)]
 pub struct ManifestCache {
@@ -67,6 +71,7 @@ impl ManifestCache {
     pub fn new(budget_bytes: u64) -> Self {
         let cache = Cache::builder()
             .max_capacity(budget_bytes)
+            .time_to_idle(KEPT_IDLE)
             .weigher(|key: &Key, kept: &Kept| {
                 u32::try_from(kept.bytes + key.location.len() + 200).unwrap_or(u32::MAX)
             })
