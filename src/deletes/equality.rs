@@ -13,7 +13,8 @@ use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 
 use super::columns::{KeyColumns, key_data_type};
-use super::key_table::{BytesTable, Guard, IntTable};
+use super::int_table::IntTable;
+use super::key_table::{BytesTable, Guard};
 use super::key_values::{BytesColumn, IntValues, canonical, int_values, is_int_like};
 use crate::error::{Error, Result};
 use crate::spec::SequenceNumber;
@@ -23,7 +24,7 @@ use crate::spec::SequenceNumber;
 ///
 /// Null equals null and NaN equals NaN (DEL-7). Single integer-like columns and single strings
 /// or binaries are kept as they are, everything else as encoded rows.
-/// Memory: about 20 bytes an integer key, about 25 bytes and the key's bytes otherwise;
+/// Memory: about 8 bytes an integer key of one commit and 20 of several, about 25 bytes and the key's bytes otherwise;
 /// [`EqualityDeleteMap::heap_bytes`] says how much.
 #[derive(Debug)]
 pub struct EqualityDeleteMap {
@@ -364,11 +365,13 @@ impl EqualityDeleteMapBuilder {
     /// Makes room for `keys` more if that takes no more than `limit_bytes`. Filling is then faster
     /// and takes no more than the room; to be called before any key is added.
     pub fn reserve(&mut self, keys: u64, limit_bytes: usize) {
-        const BYTES_PER_KEY: u64 = 17;
+        const BYTES_PER_SLOT: u64 = 17;
+        const BYTES_PER_KEY: u64 = 8; // integers are listed before they are a map
         // Tables have a power of two of slots and fill seven eighths of them.
         let slots = keys.saturating_mul(8) / 7 + 1;
         let bytes =
-            slots.checked_next_power_of_two().unwrap_or(u64::MAX).saturating_mul(BYTES_PER_KEY);
+            slots.checked_next_power_of_two().unwrap_or(u64::MAX).saturating_mul(BYTES_PER_SLOT);
+        let bytes = bytes.saturating_add(keys.saturating_mul(BYTES_PER_KEY));
         if bytes > limit_bytes as u64 {
             return;
         }

@@ -1,108 +1,10 @@
-//! Hash tables from a deleted key to the highest sequence number that deletes it.
-//!
-//! Two forms: integers (also dates and times), and byte strings (strings, binaries and encoded
-//! rows) kept in one arena. Pure.
+//! A hash table from a deleted key to the highest sequence number that deletes it: of byte strings
+//! (strings, binaries and encoded rows) kept in one arena. And sketches that rule most keys out.
+//! Pure.
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-
-/// A key range this many times larger than the number of keys is still kept as a bitmap.
-const BITMAP_BITS_PER_KEY: u64 = 64;
-
-/// Integer keys.
-#[derive(Debug, Default)]
-pub(super) struct IntTable {
-    map: HashMap<i64, i64>,
-    min: i64,
-    max: i64,
-    /// One bit a value of `min..=max`, when that is small: most rows are not deleted, and a bit
-    /// in the second-level cache says so without a visit to the map.
-    present: Option<Box<[u64]>>,
-}
-
-impl IntTable {
-    pub(super) fn insert(&mut self, key: i64, sequence: i64) {
-        let (min, max) =
-            if self.map.is_empty() { (key, key) } else { (self.min.min(key), self.max.max(key)) };
-        (self.min, self.max) = (min, max);
-        self.present = None;
-        let highest = self.map.entry(key).or_insert(sequence);
-        *highest = (*highest).max(sequence);
-    }
-
-    /// Makes room for `keys` more, so that the table never grows while it is filled.
-    pub(super) fn reserve(&mut self, keys: usize) {
-        self.map.reserve(keys);
-    }
-
-    /// Bytes held at once while `keys` more are added: growing keeps the old table until the
-    /// new one is filled.
-    pub(super) fn peak_bytes(&self, keys: usize) -> usize {
-        let held = self.heap_bytes();
-        if self.map.capacity() - self.map.len() >= keys { held } else { held * 3 }
-    }
-
-    pub(super) fn finish(&mut self) {
-        self.map.shrink_to_fit();
-        let width = (self.max as u64).wrapping_sub(self.min as u64);
-        let keys = self.map.len() as u64;
-        if self.map.is_empty() || width / BITMAP_BITS_PER_KEY > keys {
-            return;
-        }
-        let mut bits = vec![0u64; (width / 64) as usize + 1].into_boxed_slice();
-        for key in self.map.keys() {
-            let at = (*key as u64).wrapping_sub(self.min as u64);
-            if let Some(word) = bits.get_mut((at / 64) as usize) {
-                *word |= 1 << (at % 64);
-            }
-        }
-        self.present = Some(bits);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.map.len()
-    }
-
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.map.allocation_size() + self.present.as_ref().map_or(0, |bits| bits.len() * 8)
-    }
-
-    /// Whether any value of `low..=high` can be a key.
-    pub(super) fn overlaps(&self, low: i64, high: i64) -> bool {
-        !self.map.is_empty() && low <= self.max && high >= self.min
-    }
-
-    /// Whether `key` is held, with whatever sequence number.
-    #[inline]
-    pub(super) fn contains(&self, key: i64) -> bool {
-        match &self.present {
-            Some(bits) => {
-                // Below `min` wraps to a huge distance, so one comparison checks both ends.
-                let at = (key as u64).wrapping_sub(self.min as u64);
-                match bits.get((at / 64) as usize) {
-                    Some(word) => word >> (at % 64) & 1 == 1,
-                    None => false,
-                }
-            }
-            None => key >= self.min && key <= self.max && self.map.contains_key(&key),
-        }
-    }
-
-    /// Whether `key` is deleted by something younger than `sequence`.
-    #[inline]
-    pub(super) fn is_dead(&self, key: i64, sequence: i64) -> bool {
-        self.contains(key) && self.map.get(&key).is_some_and(|deleted| *deleted > sequence)
-    }
-
-    /// Adds all entries of another table.
-    pub(super) fn absorb(&mut self, other: &Self) {
-        self.map.reserve(other.map.len());
-        for (key, sequence) in &other.map {
-            self.insert(*key, *sequence);
-        }
-    }
-}
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// A small sketch of a set of hashes: says "not in it" for nearly all that are not, from two
 /// bytes a key. Most rows are not deleted, and the sketch stays in the processor's cache where
@@ -289,25 +191,6 @@ fn slice<'a>(entries: &[Entry], arena: &'a [u8], at: u32) -> &'a [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn integer_keys_keep_their_highest_sequence_at_both_ends_of_the_range() {
-        for keys in [vec![i64::MIN, 0, i64::MAX], vec![5, 6, 7], vec![-1]] {
-            let mut table = IntTable::default();
-            for key in &keys {
-                table.insert(*key, 3);
-                table.insert(*key, 9);
-                table.insert(*key, 4);
-            }
-            table.finish();
-            for key in &keys {
-                assert!(table.contains(*key) && table.is_dead(*key, 8));
-                assert!(!table.is_dead(*key, 9), "{key} is as old as its delete");
-            }
-            assert!(!table.contains(3) && !table.contains(i64::MIN + 1));
-            assert!(!table.contains(i64::MAX - 1));
-        }
-    }
 
     #[test]
     fn byte_keys_keep_their_highest_sequence_and_the_empty_key_is_a_key() {

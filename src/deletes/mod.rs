@@ -9,6 +9,7 @@ mod columns;
 mod equality;
 mod group;
 mod index;
+mod int_table;
 mod key_read;
 mod key_table;
 mod key_values;
