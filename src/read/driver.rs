@@ -4,12 +4,15 @@
 //! [pieces](super::pieces) and starts a tokio task a piece. Pieces wait for a place
 //! (parallelism) and for memory (their row groups); batches wait for memory until the consumer
 //! takes them. Nothing here waits for something started later, so nothing can lock up.
+//!
+//! Batches are handed over a few at a time: waking the consumer for each would take more time from
+//! the decoders than the batches are worth.
 
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -21,13 +24,15 @@ use crate::file::footer;
 use crate::measure;
 use crate::scan::FileScanTask;
 
-/// Batches of one piece that wait when the scan is ordered.
-const ORDERED_AHEAD: usize = 2;
+/// What one piece may have waiting when the scan is ordered, in hand-overs.
+const ORDERED_AHEAD: usize = 1;
+/// Batches that are decoded without waiting are handed over together up to this size.
+const HANDED_OVER_BYTES: usize = 1024 * 1024;
 /// Tasks whose oversized deletes are applied in one go.
 const OVERSIZED_TASKS: usize = 256;
 
-/// A batch, and the memory that it holds until it is taken.
-type Item = Result<(RecordBatch, Option<OwnedSemaphorePermit>)>;
+/// Some batches, and the memory that they hold until they are taken.
+type Item = Result<(Vec<RecordBatch>, Option<OwnedSemaphorePermit>)>;
 
 /// Where pieces put their batches.
 enum Output {
@@ -50,7 +55,7 @@ pub(super) fn run(
     let items = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|item| (item, receiver))
     });
-    until_error(items.boxed(), driver)
+    one_by_one(until_error(items.boxed(), driver))
 }
 
 /// Runs all tasks; batches in the order of tasks and rows.
@@ -92,11 +97,18 @@ fn run_cut(
     });
     let items = pieces.flat_map(|(task, piece)| {
         stream::unfold(piece, move |mut piece| async move {
+            let numbered = |batches: Vec<_>| batches.into_iter().map(|b| (task, b)).collect();
             let item = piece.recv().await?;
-            Some((item.map(|(batch, memory)| ((task, batch), memory)), piece))
+            Some((item.map(|(batches, memory)| (numbered(batches), memory)), piece))
         })
     });
-    until_error(items.boxed(), driver)
+    one_by_one(until_error(items.boxed(), driver))
+}
+
+fn one_by_one<T: Send + 'static>(
+    items: BoxStream<'static, Result<Vec<T>>>,
+) -> BoxStream<'static, Result<T>> {
+    items.map_ok(|batches| stream::iter(batches.into_iter().map(Ok))).try_flatten().boxed()
 }
 
 /// Takes items until the first error. The driver, and with it every piece, stops when the
@@ -289,18 +301,33 @@ async fn decode(
 ) -> Result<()> {
     let task = &piece.task;
     let mut open = reader.open(task, &piece.part).await?;
+    let positions = open.positions.as_deref();
     while let Some(batch) = open.batches.try_next().await? {
-        let Some(rows) = task.merge(batch, open.positions.as_deref())? else { continue };
-        measure::SCAN_ROWS.add(&[], rows.num_rows() as u64);
+        let (mut ready, mut bytes) = (Vec::new(), 0);
+        let mut next = Some(batch);
+        while let Some(batch) = next.take() {
+            if let Some(rows) = task.merge(batch, positions)? {
+                measure::SCAN_ROWS.add(&[], rows.num_rows() as u64);
+                bytes += rows.get_array_memory_size();
+                ready.push(rows);
+            }
+            if bytes < HANDED_OVER_BYTES {
+                // Whatever has to wait for storage is asked again above.
+                next = open.batches.try_next().now_or_never().transpose()?.flatten();
+            }
+        }
+        if ready.is_empty() {
+            continue;
+        }
         let memory = match &waiting {
             None => None,
             Some(reader) => {
-                let kib = u32::try_from(rows.get_array_memory_size() / 1024).unwrap_or(u32::MAX);
+                let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
                 let kib = kib.clamp(1, reader.waiting_kib);
                 reader.waiting.clone().acquire_many_owned(kib).await.ok()
             }
         };
-        if sender.send(Ok((rows, memory))).await.is_err() {
+        if sender.send(Ok((ready, memory))).await.is_err() {
             return Ok(()); // nobody reads on
         }
     }
