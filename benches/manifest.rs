@@ -3,11 +3,14 @@
 //! `cargo bench --bench manifest [-- FILES]`. Reports microseconds per entry for writing and
 //! reading with each codec, and bytes per decoded entry; the answer is checked once.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/counting.rs"]
+mod counting;
+
+use std::alloc::System;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use counting::{Counting, held};
 use meltwater::manifest::{
     ManifestCodec, ManifestWriter, ReadOptions, read_manifest, read_manifest_with,
 };
@@ -17,26 +20,8 @@ use meltwater::spec::{
     UnboundPartitionField,
 };
 
-/// Counts what is allocated, so that memory is measured and not guessed.
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting<System> = Counting(System);
 
 const COLUMNS: i32 = 20;
 
@@ -134,28 +119,28 @@ fn main() {
         let write = micros(start);
         let bytes: usize = manifests.iter().map(|(b, _)| b.len()).sum();
 
-        let before = HELD.load(Ordering::Relaxed);
+        let before = held();
         let start = Instant::now();
         let entries: Vec<_> =
             manifests.iter().map(|(bytes, m)| read_manifest(bytes, m).expect("read")).collect();
         let read = micros(start);
-        let held = (HELD.load(Ordering::Relaxed) - before) / count;
+        let held_whole = (held() - before) / count;
         let same = entries.iter().flatten().zip(&files).all(|(entry, file)| *entry.file == *file);
         assert!(same && entries.iter().map(Vec::len).sum::<usize>() == count);
         drop(entries);
 
         let plain = ReadOptions { statistics: false, ..Default::default() };
-        let before = HELD.load(Ordering::Relaxed);
+        let before = held();
         let start = Instant::now();
         let entries: Vec<_> = manifests
             .iter()
             .map(|(bytes, m)| read_manifest_with(bytes, m, &plain).expect("read"))
             .collect();
         let read_plain = micros(start);
-        let held_plain = (HELD.load(Ordering::Relaxed) - before) / count;
+        let held_plain = (held() - before) / count;
         drop(entries);
         println!(
-            "{codec:?}: write {write:.2} us, read {read:.2} us and {held} bytes, \
+            "{codec:?}: write {write:.2} us, read {read:.2} us and {held_whole} bytes, \
              without statistics {read_plain:.2} us and {held_plain} bytes; {} bytes in the file",
             bytes / count
         );

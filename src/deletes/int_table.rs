@@ -8,6 +8,9 @@ use hashbrown::{HashMap, HashSet};
 
 /// A key range this many times larger than the number of keys is still kept as a bitmap.
 const BITMAP_BITS_PER_KEY: u64 = 64;
+/// The same where the bitmap stays in the processor's cache.
+const SMALL_BITMAP_BITS_PER_KEY: u64 = 256;
+const SMALL_BITMAP_BITS: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct IntTable {
@@ -52,7 +55,11 @@ impl Bitmap {
         keys: impl Iterator<Item = &'a i64>,
     ) -> Option<Self> {
         let width = max.wrapping_sub(min) as u64;
-        if count == 0 || width / BITMAP_BITS_PER_KEY > count as u64 {
+        let bits_per_key = match width < SMALL_BITMAP_BITS {
+            true => SMALL_BITMAP_BITS_PER_KEY,
+            false => BITMAP_BITS_PER_KEY,
+        };
+        if count == 0 || width / bits_per_key > count as u64 {
             return None;
         }
         let mut words = vec![0u64; (width / 64) as usize + 1].into_boxed_slice();

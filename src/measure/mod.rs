@@ -4,13 +4,16 @@
 //! opens tables and streams. Without one a measurement costs next to nothing; they are taken per
 //! batch, file or commit, never per row. `METRICS.md` explains every name.
 
+#[cfg(feature = "prometheus")]
 mod exporter;
+#[cfg(feature = "prometheus")]
 mod registry;
 
 use std::time::Duration;
 
 use metrics::{Key, Label, Level, Metadata, with_recorder};
 
+#[cfg(feature = "prometheus")]
 pub use exporter::PrometheusExporter;
 
 /// Something that is measured.

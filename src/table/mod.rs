@@ -3,6 +3,7 @@
 //! A [`Table`] is an immutable view of one metadata version. Readers work on it; operations
 //! such as [`Table::append`] refresh it in their commit loop and return the new view.
 
+mod attempt;
 mod commit;
 mod delta;
 mod evolve;
