@@ -122,7 +122,7 @@ fn every_other_action_stopped_or_killed_at_any_moment_loses_nothing_and_the_next
     for action in actions {
         desk.json(action);
     }
-    assert_eq!(desk.json(&actions[0])["groups"], 0, "the last one did all that was left");
+    assert_eq!(desk.json(actions[0])["groups"], 0, "the last one did all that was left");
     assert_eq!(desk.ids(), expected);
     assert_eq!(desk.run(&["verify", "t.t", "--deep"]).code, 0);
 }
