@@ -109,7 +109,7 @@ impl LaneTask {
     /// Begins to read splits before their turn, as many as may be.
     fn read_ahead(&mut self) {
         while let Some(split) = self.reader.hub.take_ahead(self.lane) {
-            let rows = self.reader.open(self.lane, &split, split.cursor.next_row());
+            let rows = self.reader.open_ahead(self.lane, &split);
             let ahead = ReadAhead::begin(rows, self.allowance.clone());
             self.ahead.push_back((split, ahead));
         }

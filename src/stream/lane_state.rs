@@ -14,7 +14,7 @@ use crate::read::ChangeReader;
 /// Things of any size that may wait for a consumer.
 const MOST_OUT: usize = 1024;
 /// Splits, and boundaries between them, that a lane's reader holds at once.
-const MOST_TAKEN: usize = 16;
+pub(super) const MOST_TAKEN: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct LaneState {
@@ -143,7 +143,8 @@ impl LaneState {
     }
 
     /// The split that is next, if it may be read before its turn. Changes are resolved one
-    /// unit after the other, and so are files whose deletes are those of another snapshot.
+    /// snapshot after the other, for what is dead before one is what the last one left behind;
+    /// and so are files whose deletes are those of another snapshot.
     pub fn next_ahead(&self) -> Option<&Arc<Split>> {
         let Some(Queued::Split(first)) = self.taken.front() else { return None };
         let has_place = !self.halted && self.taken.len() < MOST_TAKEN;

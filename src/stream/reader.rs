@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 
 use super::hub::Hub;
+use super::lane_state::MOST_TAKEN;
 use super::planner::expired_meanwhile;
 use super::retry::Patience;
 use super::split::{Out, Rows, Split, Work};
@@ -45,6 +46,22 @@ impl SplitReader {
         split: &Split,
         from: u64,
     ) -> BoxStream<'static, Result<ChangeRows>> {
+        self.open_with(lane, split, from, 1)
+    }
+
+    /// The rows of a split, to be read before their turn: with a small part of the memory that a
+    /// change unit may take for pairing, for many are read so.
+    pub fn open_ahead(&self, lane: usize, split: &Split) -> BoxStream<'static, Result<ChangeRows>> {
+        self.open_with(lane, split, split.cursor.next_row(), MOST_TAKEN as u64)
+    }
+
+    fn open_with(
+        &self,
+        lane: usize,
+        split: &Split,
+        from: u64,
+        share: u64,
+    ) -> BoxStream<'static, Result<ChangeRows>> {
         let Some(reader) = self.hub.reader(lane) else { return stream::empty().boxed() };
         match &split.work {
             Work::File(task) if split.is_full() => {
@@ -52,7 +69,7 @@ impl SplitReader {
             }
             Work::File(task) => reader.read_file(task.clone(), from),
             Work::Unit(changes, unit, schema) => {
-                reader.read_unit_by(schema.clone(), changes.clone(), *unit, from)
+                reader.read_unit_by(schema.clone(), changes.clone(), *unit, from, share)
             }
         }
     }

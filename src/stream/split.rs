@@ -58,11 +58,12 @@ impl Split {
         Self { cursor: self.cursor.at_row(next), ..self.clone() }
     }
 
-    /// True if the split may be read while `other` is: it needs no deletes of another snapshot.
+    /// True if the split may be read while `other` is: it needs nothing of another snapshot.
     pub fn goes_beside(&self, other: &Self) -> bool {
         match &self.work {
             Work::File(task) => task.deletes.is_empty() || self.step.number == other.step.number,
-            Work::Unit(..) => false,
+            // Units of one snapshot share no file.
+            Work::Unit(..) => self.step.number == other.step.number,
         }
     }
 

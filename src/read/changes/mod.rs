@@ -211,11 +211,12 @@ impl ChangeReader {
         unit: usize,
         from: u64,
     ) -> BoxStream<'static, Result<ChangeRows>> {
-        self.read_unit_by(self.columns.context.schema.clone(), changes, unit, from)
+        self.read_unit_by(self.columns.context.schema.clone(), changes, unit, from, 1)
     }
 
     /// The same, with rows told apart by the columns of `schema` whatever columns they come in: so
-    /// that ordinals mean what they meant when the table had that schema (TOK-11).
+    /// that ordinals mean what they meant when the table had that schema (TOK-11). For pairing it
+    /// takes one part in `share` of the memory, so that several units can be read at once.
     ///
     /// # Errors
     /// As [`ChangeReader::read_unit`].
@@ -225,8 +226,9 @@ impl ChangeReader {
         changes: Arc<SnapshotChanges>,
         unit: usize,
         from: u64,
+        share: u64,
     ) -> BoxStream<'static, Result<ChangeRows>> {
-        unit::read(self.clone(), schema, changes, unit, from)
+        unit::read(self.clone(), schema, changes, unit, (from, share))
     }
 }
 

@@ -22,19 +22,20 @@ use crate::spec::{DataContentType, SchemaRef};
 /// Batches that wait for the caller.
 const AHEAD: usize = 2;
 
-/// Reads one unit. The work stops when the stream is dropped.
+/// Reads one unit, with one part in `share` of the memory for pairing. The work stops when the
+/// stream is dropped.
 pub(super) fn read(
     reader: Arc<ChangeReader>,
     schema: SchemaRef,
     changes: Arc<SnapshotChanges>,
     unit: usize,
-    from: u64,
+    (from, share): (u64, u64),
 ) -> BoxStream<'static, Result<ChangeRows>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let mut work = JoinSet::new();
     work.spawn(async move {
         let snapshot = changes.snapshot().snapshot_id();
-        if let Err(error) = produce(reader, schema, changes, unit, (from, &sender)).await {
+        if let Err(error) = produce(reader, schema, changes, unit, (from, share), &sender).await {
             let named = error.context().any(|(key, _)| key == "snapshot");
             let error = if named { error } else { error.with_context("snapshot", snapshot) };
             let _ = sender.send(Err(error)).await;
@@ -57,7 +58,8 @@ async fn produce(
     schema: SchemaRef,
     changes: Arc<SnapshotChanges>,
     unit: usize,
-    (from, sender): (u64, &mpsc::Sender<Result<ChangeRows>>),
+    (from, share): (u64, u64),
+    sender: &mpsc::Sender<Result<ChangeRows>>,
 ) -> Result<()> {
     if reader.options.emit == Emit::Appends {
         return Err(Error::invalid("the snapshot removes rows, which `appends` cannot show")
@@ -85,7 +87,8 @@ async fn produce(
     let resolved = resolver.resolve(&changes, files).await?;
     let sources = SourceReader::new(reader.clone(), schema, key, changes.id())?;
     let unit = UnitRows::of(&resolved, &keys, changes.is_net());
-    unit.hand_out(&sources, from, sender).await?;
+    let budget = reader.options.memory_budget / 4 / share.max(1);
+    unit.hand_out(&sources, budget, from, sender).await?;
     match changes.is_net() {
         true => Ok(()),
         false => resolver.remember(&changes, &resolved),
@@ -167,10 +170,10 @@ impl UnitRows {
     async fn hand_out(
         mut self,
         reader: &SourceReader,
+        budget: u64,
         from: u64,
         sender: &mpsc::Sender<Result<ChangeRows>>,
     ) -> Result<()> {
-        let budget = reader.reader.options.memory_budget / 4;
         self.cancel_carried_over(reader, budget).await?;
         let upserts = reader.reader.columns.upserts;
         let pairs_up = reader.key.is_some() && !self.deletions.is_empty();

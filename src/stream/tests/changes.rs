@@ -13,10 +13,10 @@ fn changes_of(batch: &ChangeBatch) -> Vec<Change> {
 }
 
 /// Two commits of rows, then one that deletes two rows of each partition and adds a row to one.
-async fn feed_with_deletes() -> (Feed, SnapshotId) {
+pub(super) async fn feed_with_deletes(parts: &[i64]) -> (Feed, SnapshotId) {
     let mut feed = Feed::new();
-    feed.append(&[1, 2, 3], 5).await;
-    let second = feed.append(&[1, 2, 3], 5).await;
+    feed.append(parts, 5).await;
+    let second = feed.append(parts, 5).await;
     let head = feed.table.current_snapshot().unwrap().clone();
     let mut deletes = Vec::new();
     for manifest in feed.table.manifests(&head).await.unwrap().iter() {
@@ -48,7 +48,7 @@ fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
 
 #[tokio::test]
 async fn deletes_flow_and_appends_refuse_them_or_skip_them() {
-    let (feed, second) = feed_with_deletes().await;
+    let (feed, second) = feed_with_deletes(&[1, 2, 3]).await;
     let start = Start::AfterSnapshot(second);
     let exact = feed.appends().emit(Emit::Changes).start(start.clone());
     let seen = drain_changes(exact.clone()).await;
@@ -76,7 +76,7 @@ async fn deletes_flow_and_appends_refuse_them_or_skip_them() {
 
 #[tokio::test]
 async fn a_stream_of_changes_restores_in_the_middle_of_a_unit() {
-    let (feed, second) = feed_with_deletes().await;
+    let (feed, second) = feed_with_deletes(&[1, 2, 3]).await;
     let builder = feed.appends().emit(Emit::Changes);
     let whole = drain_changes(builder.clone().start(Start::AfterSnapshot(second))).await;
     for lanes in [1, 3] {

@@ -18,6 +18,7 @@ use object_store::{
 use tokio::sync::Notify;
 
 use super::assign::{apart, tiny};
+use super::changes::feed_with_deletes;
 use super::faults::{behind_faults, copied};
 use super::*;
 use crate::error::ErrorKind;
@@ -330,6 +331,30 @@ async fn rows_of_a_whole_snapshot_come_once_wherever_it_is_stopped() {
         }
         assert_eq!(sorted(seen), sorted(feed.rows.clone()), "seed {seed}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_change_units_of_a_snapshot_are_read_at_once() {
+    let parts: Vec<i64> = (0..24).collect();
+    let (feed, second) = feed_with_deletes(&parts).await;
+    // One unit has two data files and two delete files.
+    let (_gate, table) = Gate::before(&feed, |gate| gate.wanted = 9).await;
+    let changes = async |table: &Table, lanes: usize, budget: u64| {
+        let stream = table.stream().start(Start::AfterSnapshot(second)).until(Until::CaughtUp);
+        let stream = stream.lanes(lanes).memory_budget(budget);
+        let mut stream = in_time(stream.open()).await.unwrap();
+        let mut seen: BTreeMap<i64, Vec<(ChangeKind, i64)>> = BTreeMap::new();
+        while let Some(event) = in_time(stream.try_next()).await.unwrap() {
+            let StreamEvent::Batch(batch) = event else { continue };
+            for ((part, id), kind) in rows_of(&batch).into_iter().zip(&batch.kinds) {
+                seen.entry(part).or_default().push((*kind, id));
+            }
+        }
+        seen
+    };
+    let at_once = changes(&table, 1, 64 << 20).await;
+    assert_eq!(at_once.values().flatten().count(), 24 * 4 + 1);
+    assert_eq!(at_once, changes(&feed.table, 1, 0).await, "as one after the other");
 }
 
 #[tokio::test(start_paused = true)]
