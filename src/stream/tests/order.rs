@@ -116,6 +116,40 @@ async fn without_order_every_lane_works_and_a_restore_repeats_and_skips_nothing(
 }
 
 #[tokio::test]
+async fn without_order_a_lane_that_stands_still_keeps_back_its_share_and_no_more() {
+    const FILES: usize = 240;
+    let mut feed = Feed::new();
+    feed.table = feed.table.update_spec().remove_field("part").commit().await.unwrap();
+    let first = feed.append(&[1], 1).await;
+    for _ in 0..FILES / 12 {
+        feed.append(&[1; 12], 2).await;
+    }
+    for lanes in [2, 3, 4, 8] {
+        let stream = feed.appends().order(Order::Unordered).start(Start::AfterSnapshot(first));
+        let stream = stream.lanes(lanes).memory_budget(0).open().await.unwrap();
+        let rest = async |lane: &mut Lane| {
+            let mut rows = Seen::new();
+            while let Some(event) = lane.try_next().await.unwrap() {
+                if let StreamEvent::Batch(batch) = event {
+                    rows.extend(rows_of(&batch));
+                }
+            }
+            rows
+        };
+        let mut all_lanes = stream.into_lanes().unwrap();
+        let (still, others) = all_lanes.split_at_mut(1);
+        let mut seen = futures::future::join_all(others.iter_mut().map(rest)).await.concat();
+        let kept_back = FILES - seen.len() / 2;
+        let share = FILES.div_ceil(lanes);
+        assert!(kept_back <= share + share / 2, "{kept_back} of {FILES} files, {lanes} lanes");
+        let kept_back = rest(&mut still[0]).await;
+        seen.extend(kept_back);
+        seen.sort_unstable();
+        assert_eq!(seen, feed.rows[1..], "{lanes} lanes");
+    }
+}
+
+#[tokio::test]
 async fn the_streams_own_token_resumes_after_everything_it_gave() {
     let mut feed = busy_feed().await;
     let mut stream = feed.appends().start(Start::Earliest).lanes(3).open().await.unwrap();
