@@ -79,6 +79,11 @@ impl FileMemory {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
     fn touch(&mut self, path: &str) -> Option<&mut Facts> {
         self.ticks += 1;
         let facts = self.files.get_mut(path)?;

@@ -29,6 +29,11 @@ pub struct ChangeStream {
 }
 
 impl ChangeStream {
+    #[cfg(test)]
+    pub(super) fn hub(&self) -> &super::hub::Hub {
+        self.consumer.hub()
+    }
+
     pub(super) fn new(
         consumer: Consumer,
         commits: Commits,

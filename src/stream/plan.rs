@@ -37,7 +37,7 @@ pub(super) struct PlanOptions {
 #[derive(Debug, Clone)]
 pub(super) enum StepPlan {
     /// No change of any row.
-    Nothing,
+    Nothing(Arc<SnapshotChanges>),
     /// Passed over by option.
     Skipped,
     /// Not what the stream can give: it ends before.
@@ -72,7 +72,7 @@ impl StepPlan {
             false => changes,
         };
         Ok(match changes.class() {
-            ChangeClass::Nothing => Self::Nothing,
+            ChangeClass::Nothing => Self::Nothing(changes),
             ChangeClass::Inserts => Self::Files(changes),
             ChangeClass::Mixed if options.emit != Emit::Appends => Self::Units(changes),
             ChangeClass::Mixed if options.skip_deletes => Self::Skipped,
@@ -99,7 +99,7 @@ impl StepPlan {
     pub fn specs(&self) -> Option<&BTreeSet<i32>> {
         match self {
             Self::Files(changes) | Self::Units(changes) => Some(changes.spec_ids()),
-            Self::Nothing | Self::Skipped | Self::Refused => None,
+            Self::Nothing(_) | Self::Skipped | Self::Refused => None,
         }
     }
 
@@ -115,7 +115,7 @@ impl StepPlan {
     ) -> Result<(Vec<Split>, PlanCursor)> {
         let mut picked = Picked { wanted, table, options, splits: Vec::new(), bytes: 0 };
         let end = match self {
-            Self::Nothing | Self::Skipped | Self::Refused => None,
+            Self::Nothing(_) | Self::Skipped | Self::Refused => None,
             Self::Files(changes) => picked.files(changes, known).await?,
             Self::Units(changes) => picked.units(changes)?,
         };

@@ -21,6 +21,7 @@ use super::state::Plannable;
 use super::timeline::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure;
+use crate::read::Emit;
 use crate::table::{Table, Watch};
 
 /// Plans of steps that are kept for lanes that come later.
@@ -144,6 +145,7 @@ impl Planner {
                     self.hub.state().refuse(&wanted.step, why);
                     return Ok(None);
                 }
+                self.let_go(&plan).await;
                 self.plans.push_back((number, plan.clone()));
                 if self.plans.len() > PLANS_KEPT {
                     self.plans.pop_front();
@@ -152,6 +154,24 @@ impl Planner {
             }
         };
         plan.splits((wanted, table), &self.options, &mut self.files).await.map(Some)
+    }
+
+    /// What the lanes learned of files that a rewrite took out is of no more use: a follower of a
+    /// table that is compacted for ever would fill its budget with it.
+    async fn let_go(&self, plan: &StepPlan) {
+        let StepPlan::Nothing(changes) = plan else { return };
+        if self.options.emit == Emit::Appends {
+            return;
+        }
+        match changes.replaced_files().await {
+            Ok(gone) => {
+                let lanes = 0..self.options.lanes;
+                for reader in lanes.filter_map(|lane| self.hub.reader(lane)) {
+                    reader.forget(&gone).await;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "what replaced files taught was kept"),
+        }
     }
 
     /// Looks at a step for all lanes, when the first one comes to it.

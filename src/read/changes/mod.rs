@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::scan::{Base, FileScanTask, SnapshotChanges};
-use crate::spec::{Predicate, SchemaRef, SnapshotId};
+use crate::spec::{DataFile, Predicate, SchemaRef, SnapshotId};
 use crate::table::{At, Table};
 
 use crate::deletes::KeyColumns;
@@ -134,6 +134,17 @@ impl ChangeReader {
     /// The field ids of the key, when they are known before anything is read.
     pub fn key_ids(&self) -> Vec<i32> {
         self.columns.key.as_ref().map(KeyColumns::ids).unwrap_or_default()
+    }
+
+    /// Lets go of what was learned of data files that are no longer in the table.
+    pub async fn forget(&self, gone: &[Arc<DataFile>]) {
+        self.resolver.forget_files(gone).await;
+    }
+
+    /// How many data files something is known of.
+    #[cfg(test)]
+    pub(crate) fn files_known(&self) -> usize {
+        self.resolver.files_known()
     }
 
     /// What resolves these changes. A net difference begins with nothing known, and after it

@@ -149,6 +149,24 @@ impl Resolver {
         Ok(())
     }
 
+    /// Forgets all of files that are gone, on disk too.
+    pub(super) async fn forget_files(&self, gone: &[Arc<DataFile>]) {
+        if let Ok(mut state) = self.state() {
+            gone.iter().for_each(|file| state.files.forget(&file.file_path));
+        }
+        if let Some(stored) = &self.stored {
+            for file in gone {
+                stored.remove(file).await;
+            }
+        }
+    }
+
+    /// How many files something is known of.
+    #[cfg(test)]
+    pub(crate) fn files_known(&self) -> usize {
+        self.state().unwrap().files.len()
+    }
+
     async fn resolve_one(
         &self,
         changes: &SnapshotChanges,

@@ -17,7 +17,10 @@ use std::sync::Arc;
 
 use crate::deletes::{DeleteFile, DeleteFileIndex};
 use crate::error::{Error, Result};
-use crate::spec::{DataFile, ManifestFile, PartitionKey, SequenceNumber, SnapshotId, SnapshotRef};
+use crate::spec::{
+    DataFile, ManifestContentType, ManifestFile, PartitionKey, SequenceNumber, SnapshotId,
+    SnapshotRef,
+};
 use crate::table::Table;
 
 use super::FileScanTask;
@@ -238,6 +241,27 @@ impl SnapshotChanges {
             found.push(AddedFile { manifest: *index, entry: place as u32, task });
         }
         Ok(found)
+    }
+
+    /// For a snapshot that changes no row: the data files that it took out all the same, their
+    /// rows lie in others now.
+    ///
+    /// # Errors
+    /// What reading a manifest gives.
+    pub async fn replaced_files(&self) -> Result<Vec<Arc<DataFile>>> {
+        if self.is_net() || self.class != ChangeClass::Nothing {
+            return Ok(Vec::new());
+        }
+        let is_of_snapshot = |m: &&ManifestFile| {
+            let is_data = m.content == ManifestContentType::Data;
+            is_data && m.added_snapshot_id == self.id().0 && m.deleted_files_count != Some(0)
+        };
+        let mut gone = Vec::new();
+        for manifest in self.table.manifests(&self.snapshot).await?.iter().filter(is_of_snapshot) {
+            let entries = self.table.entries(manifest).await?;
+            gone.extend(entries.iter().filter(|e| !e.is_live()).map(|e| e.file.clone()));
+        }
+        Ok(gone)
     }
 
     /// For mixed changes: the units, in a fixed order.

@@ -4,6 +4,7 @@ use arrow::array::StringArray;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::table::RemovedFile;
 
 type Change = (i64, ChangeKind, i64);
 
@@ -72,6 +73,49 @@ async fn deletes_flow_and_appends_refuse_them_or_skip_them() {
     let mut skipping = appends.skip_deletes(true).open().await.unwrap();
     assert_eq!(drain(&mut skipping).await.unwrap(), [(2, 3_000_000)]);
     assert_eq!(skipping.skipped_snapshots(), 1);
+}
+
+#[tokio::test]
+async fn what_was_learned_of_files_that_a_rewrite_took_out_is_let_go() {
+    let mut feed = Feed::new();
+    for _ in 0..3 {
+        feed.append(&[1], 5).await;
+    }
+    let stream = feed.appends().emit(Emit::Changes).start(Start::Latest).until(Until::Forever);
+    let mut stream = stream.open().await.unwrap();
+    let known = |stream: &ChangeStream| stream.hub().reader(0).unwrap().files_known();
+    let dead = kit::batch(vec![("id", 1, longs([2_000_001]))]);
+    let mut deletes = kit::equality(&feed.table, "dead", &dead, &[1]).await;
+    deletes.partition = Struct::from_iter([Some(Literal::long(1))]);
+    feed.table = kit::delete(&feed.table, vec![deletes]).await;
+    assert_eq!(next_ids(&mut stream).await, [2_000_001]);
+    // It remembers when it is asked for more: one more file, whose rows are handed out.
+    feed.append(&[2], 1).await;
+    assert_eq!(next_ids(&mut stream).await, [4_000_000]);
+    assert_eq!(known(&stream), 3);
+
+    let tasks: Vec<_> = feed.table.scan().plan().await.unwrap().try_collect().await.unwrap();
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        tasks.into_iter().partition(|task| !task.file.file_path.contains("c4"));
+    assert_eq!((gone.len(), kept.len()), (3, 1));
+    let rows = (1..4).flat_map(|commit| (0..5).map(move |row| commit * 1_000_000 + row));
+    let live: Vec<i64> = rows.filter(|id| *id != 2_000_001).collect();
+    let new = feed.file("whole", 1, &live).await;
+    let removed = gone.iter().map(|task| RemovedFile::new(&task.file, None)).collect();
+    let rewrite = feed.table.rewrite_files(removed, vec![new], feed.head()).unwrap();
+    feed.table = rewrite.commit().await.unwrap().table;
+    feed.append(&[2], 1).await;
+    assert_eq!(next_ids(&mut stream).await, [5_000_000]);
+    assert_eq!(known(&stream), 0);
+}
+
+/// The ids of the next batch.
+async fn next_ids(stream: &mut ChangeStream) -> Vec<i64> {
+    loop {
+        if let StreamEvent::Batch(batch) = stream.try_next().await.unwrap().unwrap() {
+            return rows_of(&batch).into_iter().map(|(_, id)| id).collect();
+        }
+    }
 }
 
 #[tokio::test]
