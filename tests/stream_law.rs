@@ -12,50 +12,14 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use meltwater::read::{ChangeKind, ChangeReadOptions, ChangeReader, Emit};
 use meltwater::scan::Grouping;
-use meltwater::spec::SchemaRef;
 use meltwater::stream::{OnSchemaChange, Order, Start, StreamEvent, Until};
-use meltwater::table::{Table, Token};
 use meltwater::{Error, ErrorKind, Result};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use support::history::{Op, Pair, any_op};
 use support::replay::{Change, Replica, changes_in, changes_of, history, projected};
+use support::seeds::{block_on, cases};
+use support::sink::{Schemed, Sink};
 use support::{Row, differ, key};
-
-/// Runs a property on seeded cases, each shrunk by itself.
-fn cases<S: Strategy>(name: &str, few: u64, strategy: S, law: impl Fn(S::Value) -> Result<()>) {
-    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
-    let seeds = match (number("MELTWATER_SEED"), number("MELTWATER_CASES")) {
-        (Some(seed), _) => seed..=seed,
-        (None, cases) => 1..=cases.unwrap_or(few),
-    };
-    for seed in seeds {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-        let config = Config {
-            cases: 1,
-            failure_persistence: None,
-            max_shrink_iters: 3000,
-            ..Config::default()
-        };
-        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |value| {
-            law(value).map_err(|error| TestCaseError::fail(format!("{error:?}")))
-        });
-        if let Err(error) = outcome {
-            panic!("{error}\nreplay: MELTWATER_SEED={seed} cargo test --test stream_law {name}");
-        }
-    }
-}
-
-fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .map_err(|e| Error::internal("no runtime").with_source(e))?
-        .block_on(work)
-}
 
 fn any_history() -> impl Strategy<Value = (u64, Vec<Op>)> {
     (any::<u64>(), prop::collection::vec(any_op(), 1..20))
@@ -153,64 +117,25 @@ fn any_lives() -> impl Strategy<Value = (u64, Vec<Life>)> {
     (any::<u64>(), prop::collection::vec(life, 1..6))
 }
 
-/// What a sink keeps: changes in the order in which they came, and the token behind the last.
-#[derive(Default)]
-struct Sink {
-    order: Order,
-    changes: Vec<Change>,
-    token: Option<Token>,
-}
-
-impl Sink {
-    /// Follows with a token until `rows` more rows came, then dies in the middle of a batch.
-    async fn follow(&mut self, table: &Table, lanes: usize, rows: usize) -> Result<()> {
-        let start = self.token.clone().map_or(Start::Earliest, Start::At);
-        let stream = table.stream().start(start).until(Until::CaughtUp).lanes(lanes);
-        let mut changes = stream.order(self.order).open().await?;
-        let mut left = rows;
-        while let Some(event) = changes.try_next().await? {
-            let StreamEvent::Batch(batch) = event else { continue };
-            let came = changes_in(table.schema(), &batch);
-            if came.len() <= left {
-                left -= came.len();
-                self.changes.extend(came);
-                self.token = Some(batch.end());
-                continue;
-            }
-            // An update is told whole or not at all.
-            let cut = match came.get(left).map(|c| c.kind) {
-                Some(ChangeKind::UpdateAfter) => left - 1,
-                _ => left,
-            };
-            if cut > 0 {
-                self.token = Some(batch.token_after(cut - 1)?);
-                self.changes.extend_from_slice(&came[..cut]);
-            }
-            return Ok(());
-        }
-        Ok(())
-    }
-}
-
 /// Plays and follows in turns; gives the table, and what a follower through all of it got.
 async fn live(seed: u64, order: Order, lives: &[Life]) -> Result<(Pair, Vec<Change>)> {
-    let anew = || Sink { order, ..Sink::default() };
-    let (mut pair, mut sink) = (Pair::new(seed).await?, anew());
+    let (mut pair, mut sink) = (Pair::new(seed).await?, Sink::default());
+    let stream = |pair: &Pair, lanes| pair.table.stream().order(order).lanes(lanes);
     for life in lives {
         pair.go_on(&life.ops).await?;
-        match sink.follow(&pair.table, life.lanes, life.rows).await {
+        match sink.follow(&pair.table, stream(&pair, life.lanes), life.rows).await {
             // Somebody rewound the branch below what was followed: start over.
-            Err(e) if e.kind() == ErrorKind::HistoryRewritten => sink = anew(),
+            Err(e) if e.kind() == ErrorKind::HistoryRewritten => sink = Sink::default(),
             other => other?,
         }
     }
-    let mut rest = sink.follow(&pair.table, 3, usize::MAX).await;
+    let mut rest = sink.follow(&pair.table, stream(&pair, 3), usize::MAX).await;
     if rest.as_ref().is_err_and(|e| e.kind() == ErrorKind::HistoryRewritten) {
-        sink = anew();
-        rest = sink.follow(&pair.table, 3, usize::MAX).await;
+        sink = Sink::default();
+        rest = sink.follow(&pair.table, stream(&pair, 3), usize::MAX).await;
     }
     rest?;
-    Ok((pair, sink.changes))
+    Ok((pair, sink.changes()))
 }
 
 fn by_snapshot(pair: &Pair, changes: &[Change]) -> Vec<Vec<Vec<Change>>> {
@@ -241,66 +166,26 @@ fn a_stream_that_stops_and_goes_on_anywhere_tells_each_change_once() {
     });
 }
 
-/// A sink that is told of schema changes: its rows are those of the last one.
-#[derive(Default)]
-struct Schemed {
-    replica: Replica,
-    schema: Option<SchemaRef>,
-    token: Option<Token>,
-}
-
-impl Schemed {
-    async fn follow(&mut self, table: &Table, lanes: usize, batches: usize) -> Result<()> {
-        let start = self.token.clone().map_or(Start::Earliest, Start::At);
-        let stream = table.stream().start(start).until(Until::CaughtUp).lanes(lanes);
-        let mut changes = stream.on_schema_change(OnSchemaChange::Announce).open().await?;
-        let mut left = batches;
-        while let Some(event) = changes.try_next().await? {
-            match event {
-                StreamEvent::Watermark(_) => {}
-                StreamEvent::Schema(change) => {
-                    let of = table.snapshot(change.commit.snapshot_id)?;
-                    assert_eq!(&change.schema, table.schema_of(&of), "that of the snapshot");
-                    self.replica = self.replica.in_schema(&change.schema);
-                    self.schema = Some(change.schema);
-                }
-                StreamEvent::Batch(batch) => {
-                    let of = table.snapshot(batch.commit.snapshot_id)?;
-                    let schema = self.schema.get_or_insert_with(|| table.schema_of(&of).clone());
-                    let names = schema.as_struct().fields().iter().map(|f| f.name.clone());
-                    let columns = batch.records.schema();
-                    let found: Vec<_> = columns.fields().iter().map(|f| f.name().clone()).collect();
-                    assert_eq!(found, names.collect::<Vec<_>>(), "the columns that were announced");
-                    self.replica.apply(&changes_in(schema, &batch))?;
-                    self.token = Some(batch.end());
-                    if left == 0 {
-                        return Ok(());
-                    }
-                    left -= 1;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 #[test]
 fn announced_schemas_and_the_changes_between_them_lead_to_the_table() {
     let name = "announced_schemas_and_the_changes_between_them_lead_to_the_table";
     cases(name, 40, any_lives(), |(seed, lives)| {
         block_on(async {
             let (mut pair, mut sink) = (Pair::new(seed).await?, Schemed::default());
+            let stream = |pair: &Pair, lanes| {
+                pair.table.stream().lanes(lanes).on_schema_change(OnSchemaChange::Announce)
+            };
             for life in &lives {
                 pair.go_on(&life.ops).await?;
-                match sink.follow(&pair.table, life.lanes, life.rows / 8).await {
+                match sink.follow(&pair.table, stream(&pair, life.lanes), life.rows).await {
                     Err(e) if e.kind() == ErrorKind::HistoryRewritten => sink = Schemed::default(),
                     other => other?,
                 }
             }
-            let rest = sink.follow(&pair.table, 3, usize::MAX).await;
+            let rest = sink.follow(&pair.table, stream(&pair, 3), usize::MAX).await;
             if rest.as_ref().is_err_and(|e| e.kind() == ErrorKind::HistoryRewritten) {
                 sink = Schemed::default();
-                sink.follow(&pair.table, 3, usize::MAX).await?;
+                sink.follow(&pair.table, stream(&pair, 3), usize::MAX).await?;
             } else {
                 rest?;
             }

@@ -1,6 +1,7 @@
 //! Where each group goes on: a token, looked up in a timeline.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::breaks::Breaks;
@@ -68,7 +69,9 @@ impl Resume {
 
 /// How many rows of a split that begins at `start` lie before a point: none, all, or some.
 fn rows_before(point: &Inside, start: Cursor, digest: u64) -> Result<u64> {
-    if !point.cursor.same_split(&start) {
+    let is_file = |cursor: &Cursor| matches!(cursor, Cursor::File { .. });
+    // A file where a unit was is another one.
+    if is_file(&point.cursor) == is_file(&start) && !point.cursor.same_split(&start) {
         return Ok(if start < point.cursor { Cursor::ALL } else { 0 });
     }
     if point.digest != digest {
@@ -91,7 +94,8 @@ pub(super) fn resume(
     breaks: Breaks,
 ) -> Result<(Timeline, Vec<Resume>)> {
     let mut places: Vec<Place> = token.places().map(|(_, place)| place).collect();
-    let route = match begun_net(table, &places)? {
+    let net = last_net(&mut places)?;
+    let route = match begun_net(table, &places, net)? {
         Some(route) => route,
         None => {
             places.iter_mut().for_each(behind_net);
@@ -119,30 +123,50 @@ fn behind_net(place: &mut Place) {
     }
 }
 
+/// The net difference that some groups have come to. Groups behind an earlier one, which led to
+/// where this one begins, stand before this one.
+fn last_net(places: &mut [Place]) -> Result<Option<NetStep>> {
+    let nets: BTreeMap<NetStep, bool> = places.iter().fold(BTreeMap::new(), |mut nets, place| {
+        if let Place::Net(net, inside) = place {
+            *nets.entry(*net).or_default() |= inside.is_some();
+        }
+        nets
+    });
+    let leads_to = |to: &NetStep| {
+        let mut others = nets.iter().filter(|(net, _)| *net != to);
+        others.all(|(net, begun)| !begun && Some(net.to) == to.from)
+    };
+    let mut last = nets.keys().filter(|net| leads_to(net));
+    let net = match (last.next(), last.next()) {
+        (None, _) if nets.is_empty() => return Ok(None),
+        (Some(net), None) => *net,
+        _ => return Err(lost()),
+    };
+    for place in places {
+        if matches!(place, Place::Net(other, _) if *other != net) {
+            behind_net(place);
+        }
+    }
+    Ok(Some(net))
+}
+
 /// The route through a net difference that not all groups are past: first those snapshots before
 /// it that some group has not taken in yet, which the branch may have lost since.
-fn begun_net(table: &Table, places: &[Place]) -> Result<Option<Route>> {
-    let nets = || {
-        places.iter().filter_map(|place| match place {
-            Place::Net(net, inside) => Some((*net, inside.is_some())),
-            _ => None,
-        })
-    };
-    let Some((net, _)) = nets().next() else { return Ok(None) };
-    if nets().any(|(other, _)| other != net) {
-        return Err(lost());
-    }
+fn begun_net(table: &Table, places: &[Place], net: Option<NetStep>) -> Result<Option<Route>> {
+    let Some(net) = net else { return Ok(None) };
+    let is_begun = places.iter().any(|place| matches!(place, Place::Net(_, Some(_))));
     let Some(from) = net.from else {
-        let others = places.contains(&Place::Origin);
-        let begun = others || nets().any(|(_, begun)| begun);
-        return Ok(begun.then(|| Route { net_to: Some(net.to), ..Route::default() }));
+        let is_begun = is_begun || places.contains(&Place::Origin);
+        let beyond = beyond(table, places, net);
+        let route = Route { net_to: Some(net.to), beyond, ..Route::default() };
+        return Ok(is_begun.then_some(route));
     };
     let is_before = |place: &&Place| {
         !matches!(place, Place::Net(..))
             && place.snapshot().is_none_or(|id| table.is_ancestor(id, from))
     };
     let before: Vec<Place> = places.iter().filter(is_before).copied().collect();
-    if before.is_empty() && !nets().any(|(_, begun)| begun) {
+    if before.is_empty() && !is_begun {
         return Ok(None);
     }
     table.snapshot(from).map_err(|error| half_expired(from).with_source(error))?;
@@ -151,7 +175,18 @@ fn begun_net(table: &Table, places: &[Place]) -> Result<Option<Route>> {
         true => Route { from: Some(from), ..Route::default() },
         false => route(table, &before, &to_it)?,
     };
-    Ok(Some(Route { tip: Some(from), net_to: Some(net.to), ..route }))
+    let beyond = beyond(table, places, net);
+    Ok(Some(Route { tip: Some(from), net_to: Some(net.to), beyond, ..route }))
+}
+
+/// The furthest place that is reached through a net difference: groups for which nothing lies
+/// behind it pass on before the others are through, and the branch may have moved again since.
+fn beyond(table: &Table, places: &[Place], net: NetStep) -> Option<SnapshotId> {
+    let is_before = |id: SnapshotId| net.from.is_some_and(|from| table.is_ancestor(id, from));
+    let is_beyond =
+        |id: &SnapshotId| *id != net.to && table.is_ancestor(net.to, *id) && !is_before(*id);
+    let found = places.iter().filter_map(Place::snapshot).filter(is_beyond);
+    found.max_by_key(|id| table.metadata().snapshot_by_id(id.0).map(|s| s.sequence_number()))
 }
 
 /// The route when the branch has lost a place: all groups first come to the furthest place, along

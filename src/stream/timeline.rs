@@ -62,6 +62,8 @@ pub(super) struct Route {
     pub tip: Option<SnapshotId>,
     /// Then a net difference that was begun.
     pub net_to: Option<SnapshotId>,
+    /// Then the snapshots up to this one, whether or not the branch still has it.
+    pub beyond: Option<SnapshotId>,
 }
 
 impl Step {
@@ -125,7 +127,7 @@ impl Timeline {
     /// # Errors
     /// As [`Timeline::extend`].
     pub fn new(table: &Table, branch: &str, route: Route, breaks: Breaks) -> Result<Self> {
-        let Route { from, full, tip, net_to } = route;
+        let Route { from, full, tip, net_to, beyond } = route;
         let before = from.and_then(|id| table.metadata().snapshot_by_id(id.0));
         let last_time_ms = match before {
             Some(snapshot) => time_of(table, snapshot),
@@ -144,17 +146,14 @@ impl Timeline {
             let Some(snapshot) = before else { return Err(expired(table, branch, id)) };
             timeline.push(snapshot, Way::Full);
         }
-        if let Some(through) = tip {
-            for snapshot in table.snapshots_between(SnapshotRange { after: from, through })? {
-                timeline.push(&snapshot, Way::Changes);
-            }
-        }
+        timeline.push_through(table, tip)?;
         if let Some(to) = net_to {
             let snapshot = table.metadata().snapshot_by_id(to.0).cloned();
             let to = snapshot.ok_or_else(|| expired(table, branch, to))?;
             let from = timeline.last;
             timeline.push(&to, Way::Net(from));
         }
+        timeline.push_through(table, beyond)?;
         timeline.extend(table)?;
         Ok(timeline)
     }
@@ -180,6 +179,15 @@ impl Timeline {
             self.push(snapshot, Way::Changes);
         }
         Ok(bridged || !added.is_empty())
+    }
+
+    /// The snapshots from the last one known to a descendant of it.
+    fn push_through(&mut self, table: &Table, to: Option<SnapshotId>) -> Result<()> {
+        let Some(through) = to else { return Ok(()) };
+        for snapshot in table.snapshots_between(SnapshotRange { after: self.last, through })? {
+            self.push(&snapshot, Way::Changes);
+        }
+        Ok(())
     }
 
     fn push(&mut self, snapshot: &SnapshotRef, way: Way) {

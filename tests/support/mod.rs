@@ -2,8 +2,11 @@
 //! scan as a sorted list of them.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod breaks;
 pub mod history;
 pub mod replay;
+pub mod seeds;
+pub mod sink;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,125 @@
+//! Sinks of followers that die anywhere: each keeps what came with the token behind it.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use meltwater::Result;
+use meltwater::read::ChangeKind;
+use meltwater::spec::SchemaRef;
+use meltwater::stream::{ChangeBatch, CommitInfo, Start, StreamBuilder, StreamEvent, Until};
+use meltwater::table::{Table, Token};
+
+use super::replay::{Change, Replica, changes_in};
+
+/// Where a sink stops in a batch when it takes about `rows` of it: an update is told whole or
+/// not at all.
+fn cut(batch: &ChangeBatch, rows: usize) -> usize {
+    match batch.kinds.get(rows) {
+        Some(ChangeKind::UpdateAfter) => rows - 1,
+        _ => rows.min(batch.kinds.len()),
+    }
+}
+
+/// The token behind so many rows of a batch, as it is stored: as text.
+fn stored(batch: &ChangeBatch, rows: usize) -> Result<Token> {
+    let token = match rows == batch.kinds.len() {
+        true => batch.end(),
+        false => batch.token_after(rows - 1)?,
+    };
+    token.to_string().parse()
+}
+
+/// Keeps changes in the order in which they came.
+#[derive(Default)]
+pub struct Sink {
+    pub told: Vec<(Arc<CommitInfo>, Change)>,
+    pub token: Option<Token>,
+}
+
+impl Sink {
+    /// Follows with the token until `rows` more rows came, then dies in the middle of a batch.
+    pub async fn follow(
+        &mut self,
+        table: &Table,
+        stream: StreamBuilder,
+        rows: usize,
+    ) -> Result<()> {
+        let start = self.token.clone().map_or(Start::Earliest, Start::At);
+        let mut changes = stream.start(start).until(Until::CaughtUp).open().await?;
+        let mut left = rows;
+        while let Some(event) = changes.try_next().await? {
+            let StreamEvent::Batch(batch) = event else { continue };
+            let taken = cut(&batch, left);
+            let came = changes_in(table.schema(), &batch).into_iter().take(taken);
+            self.told.extend(came.map(|change| (batch.commit.clone(), change)));
+            if taken > 0 {
+                self.token = Some(stored(&batch, taken)?);
+            }
+            if taken < batch.kinds.len() {
+                return Ok(());
+            }
+            left -= taken;
+        }
+        Ok(())
+    }
+
+    pub fn changes(&self) -> Vec<Change> {
+        self.told.iter().map(|(_, change)| change.clone()).collect()
+    }
+}
+
+/// A sink that is told of schema changes: its rows are those of the last one.
+#[derive(Default)]
+pub struct Schemed {
+    pub replica: Replica,
+    pub schema: Option<SchemaRef>,
+    pub token: Option<Token>,
+}
+
+impl Schemed {
+    /// Follows with the token until `rows` more rows came, then dies in the middle of a batch.
+    pub async fn follow(
+        &mut self,
+        table: &Table,
+        stream: StreamBuilder,
+        rows: usize,
+    ) -> Result<()> {
+        let start = self.token.clone().map_or(Start::Earliest, Start::At);
+        let mut changes = stream.start(start).until(Until::CaughtUp).open().await?;
+        let mut left = rows;
+        while let Some(event) = changes.try_next().await? {
+            match event {
+                StreamEvent::Watermark(_) => {}
+                StreamEvent::Schema(change) => {
+                    let of = table.snapshot(change.commit.snapshot_id)?;
+                    assert_eq!(&change.schema, table.schema_of(&of), "that of the snapshot");
+                    self.replica = self.replica.in_schema(&change.schema);
+                    self.schema = Some(change.schema);
+                }
+                StreamEvent::Batch(batch) => {
+                    let taken = cut(&batch, left);
+                    let came = self.changes_in(table, &batch)?;
+                    self.replica.apply(&came[..taken])?;
+                    if taken > 0 {
+                        self.token = Some(stored(&batch, taken)?);
+                    }
+                    if taken < batch.kinds.len() {
+                        return Ok(());
+                    }
+                    left -= taken;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn changes_in(&mut self, table: &Table, batch: &ChangeBatch) -> Result<Vec<Change>> {
+        let of = table.snapshot(batch.commit.snapshot_id)?;
+        let schema = self.schema.get_or_insert_with(|| table.schema_of(&of).clone());
+        let names = schema.as_struct().fields().iter().map(|f| f.name.clone());
+        let columns = batch.records.schema();
+        let found: Vec<_> = columns.fields().iter().map(|f| f.name().clone()).collect();
+        assert_eq!(found, names.collect::<Vec<_>>(), "the columns that were announced");
+        Ok(changes_in(schema, batch))
+    }
+}
