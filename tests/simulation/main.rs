@@ -438,7 +438,7 @@ async fn live(world: World) -> Result<()> {
         (10, Keeper::Convert, 4),
         (11, Keeper::RewriteDeletes, 9),
         (12, Keeper::RewriteManifests, 4),
-        (14, Keeper::RemoveOrphans, 3),
+        (14, Keeper::RemoveOrphans, 5),
     ];
     keepers.extend(world.expires().then_some((13, Keeper::Expire, 8)));
     let keepers = keepers.into_iter();
