@@ -71,7 +71,7 @@ metrics! {
     STREAM_LAG_SNAPSHOTS: Gauge "meltwater_stream_lag_snapshots" ["table", "stream"]
         "Snapshots that a stream knows of and has not given whole.";
     STREAM_LAG_SECONDS: Gauge "meltwater_stream_lag_seconds" ["table", "stream"]
-        "Age of the oldest of these snapshots when it was last looked at, 0 if there is none.";
+        "Age of the oldest of these snapshots, told every second, 0 if there is none.";
     STREAM_WATERMARK: Gauge "meltwater_stream_watermark_timestamp_seconds" ["table", "stream"]
         "The last watermark, in seconds since the epoch: its age is now minus this.";
     STREAM_LATENCY: Histogram "meltwater_stream_commit_to_row_seconds" ["table", "stream"]

@@ -1,8 +1,10 @@
 //! The one lock of a stream, and the bells that its tasks wait for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use super::ahead::{Allowance, Held};
 use super::failure::again;
@@ -12,6 +14,9 @@ use super::split::{Out, Split};
 use super::state::State;
 use crate::error::{Error, ErrorKind};
 use crate::read::ChangeReader;
+
+/// How often the age of what waits is told anew.
+const LAG_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -45,6 +50,17 @@ impl Hub {
 
     pub async fn planner_bell(&self) {
         self.planner.notified().await;
+    }
+
+    /// Tells the lag again and again: it grows while nobody polls and no store answers, and then
+    /// nothing else happens that would tell it.
+    pub async fn keep_telling_lag(self: Arc<Self>) {
+        let mut timer = tokio::time::interval(LAG_EVERY);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            timer.tick().await;
+            self.meters.lag(&self.state());
+        }
     }
 
     /// Waits until `ready` gives something, which is asked again whenever the lanes' bell rings.

@@ -72,7 +72,7 @@ impl Meters {
         self.full_readers.set(state.read_beside() as f64);
     }
 
-    /// A snapshot was given to its end, or a new one was noticed.
+    /// A snapshot was given to its end, a new one was noticed, or time went by.
     pub fn lag(&self, state: &State) {
         let first = state.first_undelivered();
         self.lag_snapshots.set(state.timeline.end().saturating_sub(first) as f64);

@@ -89,6 +89,7 @@ fn run(
     meters.lag(&state);
     let hub = Hub::new(state, meters);
     let mut tasks = JoinSet::new();
+    tasks.spawn(hub.clone().keep_telling_lag());
     let patience = || Patience::new(options.patience);
     let schema = columns.arrow().clone();
     tasks.spawn(Planner::new(hub.clone(), plan, columns, patience()).run());

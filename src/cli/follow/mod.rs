@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -360,9 +361,7 @@ impl Pump<'_> {
                 () = session.interrupt.asked() => return Ok(End::Stopped),
                 () = self.output.ended() => return Ok(End::OutputEnded),
                 _ = timer.tick() => {
-                    let written = self.output.written();
-                    store(self.changes, self.taken, &written).await?;
-                    self.status.show(self.changes, written.rows).await;
+                    self.tick().await?;
                     continue;
                 }
                 event = self.changes.try_next() => event?,
@@ -374,14 +373,28 @@ impl Pump<'_> {
                 Some(StreamEvent::Batch(batch)) => Item::Changes(shape.of(batch)?),
             };
             self.taken += 1;
-            tokio::select! {
-                biased;
-                () = session.interrupt.asked() => return Ok(End::Stopped),
-                goes_on = self.output.write(item) => if !goes_on {
-                    return Ok(End::OutputEnded);
+            let mut handed_over = pin!(self.output.write(item));
+            // A reader who takes nothing holds up the rows, and nothing else.
+            let goes_on = loop {
+                tokio::select! {
+                    biased;
+                    () = session.interrupt.asked() => return Ok(End::Stopped),
+                    goes_on = &mut handed_over => break goes_on,
+                    _ = timer.tick() => self.tick().await?,
                 }
+            };
+            if !goes_on {
+                return Ok(End::OutputEnded);
             }
         }
+    }
+
+    /// Stores what was written, and says how the stream stands.
+    async fn tick(&mut self) -> Outcome {
+        let written = self.output.written();
+        store(self.changes, self.taken, &written).await?;
+        self.status.show(self.changes, written.rows).await;
+        Ok(())
     }
 }
 

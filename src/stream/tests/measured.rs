@@ -60,6 +60,48 @@ fn a_stream_measures_what_it_gives_and_how_far_it_is() {
 }
 
 #[test]
+fn the_lag_of_a_stream_that_nobody_polls_goes_on_growing() {
+    let recorder = TestRecorder::measure(async {
+        tokio::time::pause();
+        let mut feed = Feed::new();
+        feed.append(&[1, 2], 5).await;
+        let stream = feed.appends().until(Until::Forever).start(Start::Earliest).lanes(2);
+        let mut stream = stream.open().await.unwrap();
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            feed.clock.advance_ms(60_000);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        while soon(&mut stream).await.is_some() {}
+    });
+    let mut told = recorder.all(measure::STREAM_LAG_SECONDS.name, "");
+    told.dedup();
+    assert_eq!(told, [0.0, 60.0, 120.0, 180.0, 240.0, 300.0, 0.0]);
+    assert_eq!(last(&recorder, measure::STREAM_LAG_SNAPSHOTS), 0.0);
+}
+
+#[test]
+fn the_lag_of_a_stream_whose_store_is_silent_goes_on_growing() {
+    let recorder = TestRecorder::measure(async {
+        tokio::time::pause();
+        let feed = busy_feed().await;
+        let silent = faults::behind_faults(&feed, 4, 1_000).await;
+        let silent = silent.with_environment(feed.table.environment().clone());
+        let stream = silent.stream().emit(Emit::Appends).start(Start::Earliest);
+        let mut stream = stream.patience(Duration::from_secs(600)).open().await.unwrap();
+        for _ in 0..5 {
+            assert!(soon(&mut stream).await.is_none());
+            feed.clock.advance_ms(60_000);
+        }
+        assert!(soon(&mut stream).await.is_none());
+    });
+    let mut told = recorder.all(measure::STREAM_LAG_SECONDS.name, "");
+    told.dedup();
+    assert_eq!(told, [11.0, 71.0, 131.0, 191.0, 251.0, 311.0], "the first of twelve commits");
+    assert_eq!(last(&recorder, measure::STREAM_LAG_SNAPSHOTS), 12.0);
+}
+
+#[test]
 fn changes_measure_what_key_filters_and_caches_answer() {
     let recorder = TestRecorder::measure(async {
         let fields = vec![kit::required(1, "id", PrimitiveType::Long)];
