@@ -1,16 +1,20 @@
-//! A slow reader with much behind it: the stream stays within its memory budget, and a paused lane
-//! stops only itself. Allocations are counted.
+//! A slow reader with millions of rows behind it: the stream stays within its memory budget, lanes
+//! keep their drift, and a paused lane stops the others at the drift and not before. Allocations are
+//! counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{Int64Array, StringArray};
+use arrow::array::{AsArray, Int64Array, StringArray};
+use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
+use meltwater::clock::{Environment, ManualClock, SeededIds};
 use meltwater::read::Emit;
-use meltwater::spec::PrimitiveType;
-use meltwater::stream::{Start, StreamEvent, Until};
+use meltwater::spec::*;
+use meltwater::stream::{ChangeBatch, Lane, Start, StreamBuilder, StreamEvent, Until};
 
 mod kit;
 
@@ -43,8 +47,204 @@ const MIB: usize = 1024 * 1024;
 const FILES: i64 = 8;
 const ROWS: i64 = 100_000;
 
+/// Of the long history: a commit a second.
+const COMMITS: usize = 20;
+const PARTS: usize = 6;
+const ROWS_A_FILE: usize = 40_000;
+const LANES: usize = 3;
+/// Partitions of each lane: the same on every machine (STR-1).
+const PARTS_OF: [usize; LANES] = [1, 4, 1];
+const BUDGET: usize = 32 * MIB;
+/// Long before the wall clock, which the metadata builder takes for changes without a snapshot.
+const NOW: i64 = 1_700_000_000_000;
+
+/// Starts to count: gives what is held now.
+fn counted_from_here() -> usize {
+    let idle = HELD.load(Ordering::Relaxed);
+    PEAK.store(idle, Ordering::Relaxed);
+    idle
+}
+
+fn assert_peak_below(budget: usize, idle: usize) {
+    let peak = PEAK.load(Ordering::Relaxed) - idle;
+    assert!(peak <= budget, "{} of {} KiB", peak / 1024, budget / 1024);
+}
+
+/// The changes of 4.8 million rows, which are some KiB on disk and half a GiB in memory. `id` is
+/// the number of the commit.
+async fn long_history() -> StreamBuilder {
+    let spec = UnboundPartitionSpec::builder()
+        .add_partition_field(2, "part", Transform::Identity)
+        .unwrap()
+        .build();
+    let fields = vec![
+        kit::optional(1, "id", PrimitiveType::Long),
+        kit::optional(2, "part", PrimitiveType::Long),
+        kit::optional(3, "note", PrimitiveType::String),
+    ];
+    let clock = Arc::new(ManualClock::new(NOW as u64));
+    let environment = Environment { clock: clock.clone(), ids: Arc::new(SeededIds::new(3)) };
+    let table = kit::made_at(&kit::table_with(fields, spec, &[]), NOW);
+    let mut table = table.with_environment(environment);
+    let note = Arc::new(StringArray::from(vec!["n".repeat(100); ROWS_A_FILE]));
+    let mut start = Start::Earliest;
+    for commit in 0..=COMMITS {
+        let mut files = Vec::new();
+        for part in 0..PARTS {
+            let long = |value: usize| Arc::new(Int64Array::from(vec![value as i64; ROWS_A_FILE]));
+            let rows = kit::batch(vec![
+                ("id", 1, long(commit)),
+                ("part", 2, long(part)),
+                ("note", 3, note.clone()),
+            ]);
+            let mut file = kit::file(&table, &format!("c{commit}-{part}"), &rows).await;
+            file.partition = Struct::from_iter([Some(Literal::long(part as i64))]);
+            files.push(file);
+        }
+        table = kit::append(&table, files).await;
+        if commit == 0 {
+            let id = table.current_snapshot().unwrap().snapshot_id();
+            start = Start::AfterSnapshot(SnapshotId(id));
+        }
+        clock.advance_ms(1_000);
+    }
+    let stream = table.stream().emit(Emit::Appends).start(start).until(Until::CaughtUp);
+    stream.lanes(LANES).memory_budget(BUDGET as u64)
+}
+
+/// Counts rows, and checks that those of a partition come commit by commit, each of them whole.
+#[derive(Default)]
+struct Tally {
+    /// By partition.
+    rows: BTreeMap<usize, usize>,
+    /// By partition.
+    lanes: BTreeMap<usize, usize>,
+}
+
+impl Tally {
+    /// Takes in a batch; gives the number of its commit, the first one's being 0.
+    fn take(&mut self, batch: &ChangeBatch) -> usize {
+        let of = |name: &str| {
+            let column = batch.records.column_by_name(name).unwrap().as_primitive::<Int64Type>();
+            assert!(column.values().iter().all(|value| *value == column.value(0)));
+            column.value(0) as usize
+        };
+        let (commit, part) = (of("id") - 1, of("part"));
+        let before = self.rows.entry(part).or_default();
+        assert_eq!(commit, *before / ROWS_A_FILE, "partition {part} after {before} rows");
+        *before += batch.kinds.len();
+        self.lanes.insert(part, batch.lane);
+        assert_eq!(batch.commit.time_ms, NOW + 1_000 * (commit as i64 + 1));
+        commit
+    }
+
+    fn assert_whole(&self) {
+        let all = (0..PARTS).map(|part| (part, COMMITS * ROWS_A_FILE));
+        assert_eq!(self.rows, all.collect());
+    }
+}
+
+/// Takes so many rows from a lane; gives the latest commit among them. It must not come to wait.
+async fn take_rows(lane: &mut Lane, tally: &mut Tally, rows: usize) -> Option<usize> {
+    let (mut taken, mut latest) = (0, None);
+    while taken < rows {
+        let next = tokio::time::timeout(Duration::from_secs(60), lane.try_next());
+        let event = next.await.expect("the lane waits for another").unwrap().unwrap();
+        if let StreamEvent::Batch(batch) = event {
+            taken += batch.kinds.len();
+            latest = latest.max(Some(tally.take(&batch)));
+        }
+    }
+    latest
+}
+
+/// Rows, as opposed to watermarks, that a lane gives in a while.
+async fn gives_rows(lane: &mut Lane) -> bool {
+    let rows = async {
+        while let Some(event) = lane.try_next().await.unwrap() {
+            if matches!(event, StreamEvent::Batch(_)) {
+                return true;
+            }
+        }
+        false
+    };
+    tokio::time::timeout(Duration::from_millis(200), rows).await.unwrap_or(false)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_with_millions_of_rows_behind_it_stays_within_its_budget() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let behind = long_history().await;
+    let idle = counted_from_here();
+    let mut stream = behind.open().await.unwrap();
+    // Nobody polls, and it fills what it may fill.
+    while HELD.load(Ordering::Relaxed) - idle < BUDGET / 8 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let (mut tally, mut batches) = (Tally::default(), 0u32);
+    while let Some(event) = stream.try_next().await.unwrap() {
+        let StreamEvent::Batch(batch) = event else { continue };
+        tally.take(&batch);
+        batches += 1;
+        if batches.is_multiple_of(40) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    tally.assert_whole();
+    assert_peak_below(BUDGET, idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_is_not_polled_holds_back_no_other_without_a_drift() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let behind = long_history().await;
+    let idle = counted_from_here();
+    let mut lanes = behind.open().await.unwrap().into_lanes().unwrap();
+    let mut tally = Tally::default();
+    // To its end each, while those behind it wait.
+    for (lane, parts) in lanes.iter_mut().zip(PARTS_OF) {
+        let latest = take_rows(lane, &mut tally, COMMITS * parts * ROWS_A_FILE).await;
+        assert_eq!(latest, Some(COMMITS - 1));
+        let of_lane = tally.lanes.values().filter(|of| **of == lane.number());
+        assert_eq!(of_lane.count(), parts);
+    }
+    tally.assert_whole();
+    assert_peak_below(BUDGET, idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_is_not_polled_stops_the_others_at_the_drift_and_not_before() {
+    const DRIFT: usize = 3;
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let behind = long_history().await.max_drift(Duration::from_secs(DRIFT as u64));
+    let idle = counted_from_here();
+    let mut lanes = behind.open().await.unwrap().into_lanes().unwrap();
+    let mut tally = Tally::default();
+    // What a lane has of each commit.
+    let rows = PARTS_OF.map(|parts| parts * ROWS_A_FILE);
+    let (slow, others) = lanes.split_at_mut(1);
+    let mut reached = 0;
+    for finished in 0..COMMITS {
+        // The slow lane stands in the commit after those it finished, or still at the end of the
+        // last of them.
+        let reach = COMMITS.min(finished + DRIFT + usize::from(finished == 0));
+        for (lane, rows) in others.iter_mut().zip(&rows[1..]) {
+            take_rows(lane, &mut tally, rows * (reach - reached)).await;
+        }
+        reached = reach;
+        if finished == 0 {
+            for lane in others.iter_mut() {
+                assert!(!gives_rows(lane).await, "a lane is further ahead than the drift");
+            }
+        }
+        take_rows(&mut slow[0], &mut tally, rows[0]).await;
+    }
+    tally.assert_whole();
+    assert_peak_below(BUDGET, idle);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_of_changes_with_many_deletes_stays_within_its_budget() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let mut table = kit::table(vec![
         kit::optional(1, "id", PrimitiveType::Long),

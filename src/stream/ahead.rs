@@ -12,7 +12,6 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::split::GROWTH;
 use crate::error::Result;
 use crate::read::ChangeRows;
 
@@ -33,9 +32,9 @@ impl Allowance {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether the rows of so many compressed bytes, all that is read ahead, will probably fit.
+    /// Whether rows of so many bytes, all that is read ahead, will fit.
     pub fn will_fit(&self, bytes: u64) -> bool {
-        bytes.saturating_mul(GROWTH) <= self.limit
+        bytes <= self.limit
     }
 
     pub fn hold(self: &Arc<Self>, bytes: u64) -> Option<Held> {

@@ -13,6 +13,9 @@ use crate::read::ChangeReader;
 
 /// Things of any size that may wait for a consumer.
 const MOST_OUT: usize = 1024;
+/// How wide rows are taken to be before the first ones came. Rather too much: many files may begin
+/// to be read at once.
+const GUESSED_ROW_BYTES: u64 = 1024;
 /// Splits, and boundaries between them, that a lane's reader holds at once.
 pub(super) const MOST_TAKEN: usize = 16;
 
@@ -33,6 +36,8 @@ pub(super) struct LaneState {
     out_budget: u64,
     /// Rows that were read ahead and wait for their turn.
     pub ahead: Arc<Allowance>,
+    /// How wide its rows are: those that came last, or a guess.
+    row_bytes: u64,
     /// A failure waits to be seen; nothing is read until then.
     halted: bool,
     /// Its owner is gone: nobody will take anything from it.
@@ -58,6 +63,7 @@ impl LaneState {
             out_bytes: 0,
             out_budget: budget / 2,
             ahead: Allowance::new(budget / 2),
+            row_bytes: GUESSED_ROW_BYTES,
             halted: false,
             is_dropped: false,
             finished: 0,
@@ -85,6 +91,9 @@ impl LaneState {
     pub fn deliver(&mut self, out: Out) {
         if self.is_dropped {
             return;
+        }
+        if let Out::Rows(rows) = &out {
+            self.row_bytes = rows.bytes / rows.kinds.len().max(1) as u64 + 1;
         }
         match (self.out.back_mut(), out) {
             (Some(Out::Boundary(last)), Out::Boundary(step)) => *last = step,
@@ -148,9 +157,10 @@ impl LaneState {
     pub fn next_ahead(&self) -> Option<&Arc<Split>> {
         let Some(Queued::Split(first)) = self.taken.front() else { return None };
         let has_place = !self.halted && self.taken.len() < MOST_TAKEN;
-        let ahead: u64 = self.taken.iter().skip(1).map(Queued::bytes).sum();
+        let bytes = |split: &Arc<Split>| split.bytes_ahead(self.row_bytes);
+        let ahead: u64 = self.taken.iter().skip(1).filter_map(Queued::split).map(bytes).sum();
         let may_be = |split: &&Arc<Split>| {
-            has_place && split.goes_beside(first) && self.ahead.will_fit(ahead + split.bytes)
+            has_place && split.goes_beside(first) && self.ahead.will_fit(ahead + bytes(split))
         };
         self.queue.first_split().filter(may_be)
     }

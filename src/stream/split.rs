@@ -14,9 +14,11 @@ use crate::spec::SchemaRef;
 use crate::table::{Cursor, Inside, Place};
 
 /// How much larger than their file rows are taken to be before they are decoded.
-pub(super) const GROWTH: u64 = 4;
+const GROWTH: u64 = 4;
+/// Rows of a batch.
+const BATCH_ROWS: u64 = 8192;
 /// Rows that a decoder has on their way at once: a batch in its hands, some behind it.
-const ROWS_ON_THE_WAY: u64 = 4 * 8192;
+const ROWS_ON_THE_WAY: u64 = 4 * BATCH_ROWS;
 
 /// A part of one step, of one group: a file, or a change unit.
 #[derive(Debug, Clone)]
@@ -89,6 +91,14 @@ impl Split {
         })
     }
 
+    /// Bytes of its rows if it is read before its turn, where the lane's rows are so wide: at least
+    /// a batch is decoded before anybody can tell that there is no room for it, however small the
+    /// file was compressed.
+    pub fn bytes_ahead(&self, row_bytes: u64) -> u64 {
+        let first = self.file_size().map_or(0, |(_, rows)| rows.min(BATCH_ROWS) * row_bytes);
+        self.bytes.saturating_mul(GROWTH).max(first)
+    }
+
     /// The split in pieces: these ranges of rows, as far as it has them, with the compressed bytes
     /// of each. One piece if they hold none of it.
     pub fn pieces(&self, ranges: Vec<(Range<u64>, u64)>) -> Vec<Self> {
@@ -143,11 +153,10 @@ pub(super) enum Queued {
 }
 
 impl Queued {
-    /// What reading it will cost.
-    pub fn bytes(&self) -> u64 {
+    pub fn split(&self) -> Option<&Arc<Split>> {
         match self {
-            Self::Split(split) => split.bytes,
-            Self::Boundary(_) | Self::Turn(_) => 0,
+            Self::Split(split) => Some(split),
+            Self::Boundary(_) | Self::Turn(_) => None,
         }
     }
 }
