@@ -30,7 +30,7 @@ use crate::error::Result;
 use crate::scan::{FileScanTask, PlannedScan, ScanContext, TableScan};
 use crate::spec::{DataContentType, Schema};
 
-pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit};
+pub use changes::{ChangeKind, ChangeReadOptions, ChangeReader, ChangeRows, Emit, UnitAhead};
 pub use diff::{DiffStat, TableDiff};
 pub use key_filter::KeyFilterStore;
 pub use lookup::ScanLookup;

@@ -109,6 +109,11 @@ impl Hub {
         Some(split)
     }
 
+    /// The split that a lane reads next, if it is a change unit.
+    pub fn next_unit(&self, lane: usize) -> Option<Arc<Split>> {
+        self.state().lanes.get(lane)?.next_unit().cloned()
+    }
+
     /// What reads a lane's splits now; `None` for a lane that is not there.
     pub fn reader(&self, lane: usize) -> Option<Arc<ChangeReader>> {
         self.state().lanes.get(lane).map(|lane| lane.reader.clone())

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tracing::Instrument;
 
-use super::ahead::{Allowance, ReadAhead};
+use super::ahead::{Allowance, Held, ReadAhead};
 use super::guard::TaskGuard;
 use super::reader::{Read, SplitReader};
 use super::split::Split;
 use crate::error::{ErrorKind, Result};
+use crate::read::UnitAhead;
 
 pub(super) struct LaneTask {
     lane: usize,
@@ -18,12 +19,21 @@ pub(super) struct LaneTask {
     allowance: Arc<Allowance>,
     /// Splits that are read before their turn, in order.
     ahead: VecDeque<(Arc<Split>, ReadAhead)>,
+    /// The change unit behind them, whose files are decoded meanwhile.
+    decoding: Option<Decoding>,
+}
+
+struct Decoding {
+    split: Arc<Split>,
+    unit: UnitAhead,
+    /// Memory for what is decoded.
+    held: Held,
 }
 
 impl LaneTask {
     pub fn new(lane: usize, reader: SplitReader) -> Self {
         let allowance = reader.hub.allowance(lane);
-        Self { lane, reader, allowance, ahead: VecDeque::new() }
+        Self { lane, reader, allowance, ahead: VecDeque::new(), decoding: None }
     }
 
     /// Runs until a split fails for good, or until the lane's owner is gone.
@@ -70,6 +80,7 @@ impl LaneTask {
                 let error = self.reader.explained(split, error).await;
                 let comes_back = error.kind() == ErrorKind::Unavailable;
                 self.ahead.clear();
+                self.decoding = None;
                 self.reader.hub.failed(self.lane, Some(split.from(next)), error);
                 return comes_back;
             }
@@ -82,6 +93,7 @@ impl LaneTask {
         ahead: &mut Option<ReadAhead>,
         next: &mut u64,
     ) -> Result<Read> {
+        let decoded = self.decoded(split);
         self.read_ahead();
         let lane = self.lane;
         let mut is_whole = false;
@@ -94,21 +106,42 @@ impl LaneTask {
             is_whole = ahead.is_whole();
         }
         if !is_whole {
-            let mut batches = self.reader.open(lane, split, *next);
+            let (unit, _held) = decoded.map(|d| (d.unit, d.held)).unzip();
+            self.decode_ahead();
+            let mut batches = self.reader.open(lane, split, *next, unit);
             while let Some(rows) = batches.try_next().await? {
                 if self.reader.hand_on(lane, split, rows, next).await? == Read::Unwanted {
                     return Ok(Read::Unwanted);
                 }
                 self.read_ahead();
+                self.decode_ahead();
             }
         }
         let is_wanted = self.reader.hub.room(lane).await;
         Ok(if is_wanted { Read::Whole } else { Read::Unwanted })
     }
 
+    /// What is decoded of a split, once.
+    fn decoded(&mut self, split: &Arc<Split>) -> Option<Decoding> {
+        self.decoding.take_if(|decoding| Arc::ptr_eq(&decoding.split, split))
+    }
+
+    /// Begins to decode the files of the next change unit, whatever snapshot it is of.
+    fn decode_ahead(&mut self) {
+        if self.decoding.is_some() {
+            return;
+        }
+        let Some(split) = self.reader.hub.next_unit(self.lane) else { return };
+        let bytes = split.bytes_on_the_way();
+        let Some(held) = self.allowance.hold(bytes) else { return };
+        let unit = self.reader.decode_ahead(self.lane, &split, bytes);
+        self.decoding = unit.map(|unit| Decoding { split, unit, held });
+    }
+
     /// Begins to read splits before their turn, as many as may be.
     fn read_ahead(&mut self) {
         while let Some(split) = self.reader.hub.take_ahead(self.lane) {
+            drop(self.decoded(&split));
             let rows = self.reader.open_ahead(self.lane, &split);
             let ahead = ReadAhead::begin(rows, self.allowance.clone());
             self.ahead.push_back((split, ahead));

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use super::ahead::Allowance;
 use super::queue::{LaneQueue, QueueMarks};
-use super::split::{Out, Queued, Split};
+use super::split::{Out, Queued, Split, Work};
 use super::timeline::Step;
 use crate::error::Error;
 use crate::read::ChangeReader;
@@ -163,6 +163,12 @@ impl LaneState {
             has_place && split.goes_beside(first) && self.ahead.will_fit(ahead + bytes(split))
         };
         self.queue.first_split().filter(may_be)
+    }
+
+    /// The split that is next and not begun, if it is a change unit and read by the same reader.
+    pub fn next_unit(&self) -> Option<&Arc<Split>> {
+        let next = self.queue.first_split().filter(|_| !self.halted && !self.is_dropped);
+        next.filter(|split| matches!(split.work, Work::Unit(..)))
     }
 
     /// Takes the next split, and a boundary before it.

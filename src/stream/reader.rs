@@ -14,7 +14,7 @@ use super::planner::expired_meanwhile;
 use super::retry::Patience;
 use super::split::{Out, Rows, Split, Work};
 use crate::error::{Error, ErrorKind, Result};
-use crate::read::{ChangeKind, ChangeRows};
+use crate::read::{ChangeKind, ChangeRows, UnitAhead};
 
 /// How reading ended, if it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +45,22 @@ impl SplitReader {
         lane: usize,
         split: &Split,
         from: u64,
+        decoded: Option<UnitAhead>,
     ) -> BoxStream<'static, Result<ChangeRows>> {
-        self.open_with(lane, split, from, 1)
+        self.open_with(lane, split, from, 1, decoded)
+    }
+
+    /// Begins to decode the files of a change unit before its turn, into so much memory.
+    pub fn decode_ahead(&self, lane: usize, split: &Split, budget: u64) -> Option<UnitAhead> {
+        let Work::Unit(changes, unit, schema) = &split.work else { return None };
+        let reader = self.hub.reader(lane)?;
+        Some(reader.unit_ahead(schema.clone(), changes.clone(), *unit, budget))
     }
 
     /// The rows of a split, to be read before their turn: with a small part of the memory that a
     /// change unit may take for pairing, for many are read so.
     pub fn open_ahead(&self, lane: usize, split: &Split) -> BoxStream<'static, Result<ChangeRows>> {
-        self.open_with(lane, split, split.cursor.next_row(), MOST_TAKEN as u64)
+        self.open_with(lane, split, split.cursor.next_row(), MOST_TAKEN as u64, None)
     }
 
     fn open_with(
@@ -61,6 +69,7 @@ impl SplitReader {
         split: &Split,
         from: u64,
         share: u64,
+        decoded: Option<UnitAhead>,
     ) -> BoxStream<'static, Result<ChangeRows>> {
         let Some(reader) = self.hub.reader(lane) else { return stream::empty().boxed() };
         match &split.work {
@@ -69,7 +78,8 @@ impl SplitReader {
             }
             Work::File(task) => reader.read_file(task.clone(), from),
             Work::Unit(changes, unit, schema) => {
-                reader.read_unit_by(schema.clone(), changes.clone(), *unit, from, share)
+                let (schema, changes) = (schema.clone(), changes.clone());
+                reader.read_unit_by(schema, changes, *unit, (from, share), decoded)
             }
         }
     }
@@ -131,7 +141,7 @@ impl SplitReader {
         if !split.is_cut {
             *split = self.cut(lane, split).await?;
         }
-        let mut batches = self.open(lane, split, *next);
+        let mut batches = self.open(lane, split, *next, None);
         while let Some(rows) = batches.try_next().await? {
             if self.hand_on(lane, split, rows, next).await? == Read::Unwanted {
                 return Ok(Read::Unwanted);

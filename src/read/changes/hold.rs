@@ -14,7 +14,8 @@ use crate::error::Result;
 /// How many times larger decoded rows are thought to be than compressed ones.
 const DECODED: u64 = 4;
 
-/// Reads sources until the budget is full. Those that do not fit are left as they are.
+/// Reads sources that are not held until the budget is full. Those that do not fit are left as
+/// they are.
 pub(super) async fn hold(
     reader: &SourceReader,
     sources: impl Iterator<Item = &mut Source>,
@@ -28,7 +29,7 @@ pub(super) async fn hold(
         planned += if fits { bytes } else { 0 };
         fits
     };
-    let chosen: Vec<&mut Source> = sources.filter(fits).collect();
+    let chosen: Vec<&mut Source> = sources.filter(|s| s.held.is_none()).filter(fits).collect();
     let room = Arc::new(AtomicI64::new(i64::try_from(budget).unwrap_or(i64::MAX)));
     let each: Vec<_> = chosen
         .iter()

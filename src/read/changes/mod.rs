@@ -6,6 +6,7 @@
 //! bitmaps, `pairing` cancels rows that were only carried over and pairs updates by key,
 //! `emit` reads the rows and puts them in order.
 
+mod ahead;
 mod columns;
 mod emit;
 mod files;
@@ -34,6 +35,7 @@ use crate::table::{At, Table};
 
 use crate::deletes::KeyColumns;
 
+pub use ahead::UnitAhead;
 use columns::ChangeColumns;
 pub use kinds::{ChangeKind, ChangeRows, Emit};
 use resolve::Resolver;
@@ -222,12 +224,13 @@ impl ChangeReader {
         unit: usize,
         from: u64,
     ) -> BoxStream<'static, Result<ChangeRows>> {
-        self.read_unit_by(self.columns.context.schema.clone(), changes, unit, from, 1)
+        self.read_unit_by(self.columns.context.schema.clone(), changes, unit, (from, 1), None)
     }
 
     /// The same, with rows told apart by the columns of `schema` whatever columns they come in: so
     /// that ordinals mean what they meant when the table had that schema (TOK-11). For pairing it
-    /// takes one part in `share` of the memory, so that several units can be read at once.
+    /// takes one part in `share` of the memory, so that several units can be read at once. What was
+    /// decoded `ahead` by this reader for this unit and schema is not read again.
     ///
     /// # Errors
     /// As [`ChangeReader::read_unit`].
@@ -236,10 +239,22 @@ impl ChangeReader {
         schema: SchemaRef,
         changes: Arc<SnapshotChanges>,
         unit: usize,
-        from: u64,
-        share: u64,
+        (from, share): (u64, u64),
+        ahead: Option<UnitAhead>,
     ) -> BoxStream<'static, Result<ChangeRows>> {
-        unit::read(self.clone(), schema, changes, unit, (from, share))
+        unit::read(self.clone(), schema, changes, unit, (from, share), ahead)
+    }
+
+    /// Begins to decode the files that a unit adds and the keys that its deletes name, for when it
+    /// is read; earlier units may still be read meanwhile. Memory: `budget` bytes of rows.
+    pub fn unit_ahead(
+        self: &Arc<Self>,
+        schema: SchemaRef,
+        changes: Arc<SnapshotChanges>,
+        unit: usize,
+        budget: u64,
+    ) -> UnitAhead {
+        UnitAhead::begin(self.clone(), schema, changes, unit, budget)
     }
 }
 

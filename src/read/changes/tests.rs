@@ -94,6 +94,43 @@ async fn an_upsert_gives_pre_images_and_a_delete_the_old_row() {
 }
 
 #[tokio::test]
+async fn what_was_decoded_ahead_of_a_units_turn_is_not_read_again() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b"), (3, "c")])).await;
+    let table = kit::append(&table, vec![a]).await;
+    let b = kit::file(&table, "b", &rows(&[(2, "B"), (9, "n")])).await;
+    let dead = keys(&table, "d", vec![2, 3]).await;
+    let files = [b.file_path.clone(), dead.file_path.clone()];
+    let table = commit(&table, vec![b], vec![dead]).await;
+    let snapshot = table.current_snapshot().unwrap();
+    let changes = table.plan_changes(snapshot, Grouping::Partition).await.unwrap();
+    let reader = reader(&table, by_id(Emit::Upserts));
+    let kinds = |ahead: Option<UnitAhead>| {
+        let schema = table.schema().clone();
+        let parts = reader.read_unit_by(schema, changes.clone(), 0, (0, 1), ahead);
+        async move {
+            let parts: Result<Vec<ChangeRows>> = parts.try_collect().await;
+            parts.map(|parts| parts.into_iter().flat_map(|part| part.kinds).collect::<Vec<_>>())
+        }
+    };
+    let expected = kinds(None).await.unwrap();
+    assert_eq!(expected, [Delete, UpdateAfter, UpdateAfter]);
+
+    let ahead = || reader.unit_ahead(table.schema().clone(), changes.clone(), 0, 1 << 20);
+    let (whole, none) = (ahead(), reader.unit_ahead(table.schema().clone(), changes.clone(), 0, 0));
+    for _ in 0..1000 {
+        tokio::task::yield_now().await; // one thread: now it is decoded
+    }
+    for file in files {
+        table.storage().delete(&file).await.unwrap();
+    }
+    assert_eq!(kinds(Some(whole)).await.unwrap(), expected);
+    for nothing in [None, Some(none), Some(ahead())] {
+        assert_eq!(kinds(nothing).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
 async fn a_commits_equality_columns_are_the_key_when_nothing_else_says_one() {
     let table = table();
     let a = kit::file(&table, "a", &rows(&[(1, "a")])).await;

@@ -8,6 +8,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::ahead::UnitAhead;
 use super::emit::Emitter;
 use super::hold::hold;
 use super::pairing::{Matched, Pairing, Rule};
@@ -30,12 +31,14 @@ pub(super) fn read(
     changes: Arc<SnapshotChanges>,
     unit: usize,
     (from, share): (u64, u64),
+    ahead: Option<UnitAhead>,
 ) -> BoxStream<'static, Result<ChangeRows>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let mut work = JoinSet::new();
     work.spawn(async move {
         let snapshot = changes.snapshot().snapshot_id();
-        if let Err(error) = produce(reader, schema, changes, unit, (from, share), &sender).await {
+        let place = (from, share);
+        if let Err(error) = produce(reader, schema, changes, unit, place, ahead, &sender).await {
             let named = error.context().any(|(key, _)| key == "snapshot");
             let error = if named { error } else { error.with_context("snapshot", snapshot) };
             let _ = sender.send(Err(error)).await;
@@ -59,39 +62,66 @@ async fn produce(
     changes: Arc<SnapshotChanges>,
     unit: usize,
     (from, share): (u64, u64),
+    ahead: Option<UnitAhead>,
     sender: &mpsc::Sender<Result<ChangeRows>>,
 ) -> Result<()> {
     if reader.options.emit == Emit::Appends {
         return Err(Error::invalid("the snapshot removes rows, which `appends` cannot show")
             .with_hint("follow `upserts` or `changes`"));
     }
-    let Some(unit) = changes.units().get(unit) else {
-        return Err(Error::internal("a snapshot has no such change unit"));
-    };
-    let files = changes.files_of(unit).await?;
-    let files = match changes.is_net() {
-        true => reader.columns.may_show(files),
-        false => files,
-    };
-    let key = unit_key(&reader, &changes, &files)?;
-    let (files, keys) = match &key {
-        // Between any two snapshots a key that a delete names may live on in a file of both.
-        Some(key) if reader.columns.upserts && !changes.is_net() => {
-            let (files, passed, keys) = known_by_key(unit, files, key);
-            reader.resolver.forget(&passed)?;
-            (files, keys)
-        }
-        _ => (files, Vec::new()),
-    };
+    let Parts { key, files, passed, keys } = Parts::of(&reader, &changes, unit).await?;
+    if !passed.is_empty() {
+        reader.resolver.forget(&passed)?;
+    }
     let resolver = reader.resolver_of(&changes)?;
     let resolved = resolver.resolve(&changes, files).await?;
     let sources = SourceReader::new(reader.clone(), schema, key, changes.id())?;
-    let unit = UnitRows::of(&resolved, &keys, changes.is_net());
+    let mut unit = UnitRows::of(&resolved, &keys, changes.is_net());
+    if let Some(ahead) = ahead {
+        ahead.give(unit.insertions.iter_mut().chain(&mut unit.deletions)).await;
+    }
     let budget = reader.options.memory_budget / 4 / share.max(1);
     unit.hand_out(&sources, budget, from, sender).await?;
     match changes.is_net() {
         true => Ok(()),
         false => resolver.remember(&changes, &resolved),
+    }
+}
+
+/// What a unit consists of, before anything is known of its rows.
+pub(super) struct Parts {
+    pub key: Option<KeyColumns>,
+    /// Files whose rows have to be looked at.
+    pub files: Vec<ChangedFile>,
+    /// Files that need no look, because deletes name the keys.
+    passed: Vec<ChangedFile>,
+    /// Those deletes.
+    pub keys: Vec<DeleteFile>,
+}
+
+impl Parts {
+    pub(super) async fn of(
+        reader: &ChangeReader,
+        changes: &SnapshotChanges,
+        unit: usize,
+    ) -> Result<Self> {
+        let Some(unit) = changes.units().get(unit) else {
+            return Err(Error::internal("a snapshot has no such change unit"));
+        };
+        let files = changes.files_of(unit).await?;
+        let files = match changes.is_net() {
+            true => reader.columns.may_show(files),
+            false => files,
+        };
+        let key = unit_key(reader, changes, &files)?;
+        Ok(match key {
+            // Between any two snapshots a key that a delete names may live on in a file of both.
+            Some(key) if reader.columns.upserts && !changes.is_net() => {
+                let (files, passed, keys) = known_by_key(unit, files, &key);
+                Self { key: Some(key), files, passed, keys }
+            }
+            key => Self { key, files, passed: Vec::new(), keys: Vec::new() },
+        })
     }
 }
 
