@@ -126,6 +126,12 @@ impl Error {
         self
     }
 
+    /// Adds to what it says to do next.
+    pub fn with_further_hint(self, hint: &str) -> Self {
+        let all = self.hint().map_or_else(|| hint.to_string(), |first| format!("{first}; {hint}"));
+        self.with_hint(all)
+    }
+
     /// Keeps the error that caused this one.
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.inner.source = Some(source.into());

@@ -17,12 +17,11 @@ pub(super) fn in_lane(lane: usize, error: &Error) -> Error {
     let told = Error::new(error.kind(), format!("another lane failed: {}", error.message()));
     let told = told.with_context("failed lane", lane);
     let told = error.context().fold(told, |told, (key, value)| told.with_context(key, value));
-    let next = "this lane's position is behind what it delivered; the stream goes on exactly from \
-                the stored position, or from the merged tokens of its lanes";
-    told.with_hint(match error.hint() {
-        Some(hint) => format!("{hint}; {next}"),
-        None => next.to_string(),
-    })
+    let told = error.hint().into_iter().fold(told, Error::with_hint);
+    told.with_further_hint(
+        "this lane's position is behind what it delivered; the stream goes on exactly from the \
+         stored position, or from the merged tokens of its lanes",
+    )
 }
 
 /// For a lane that comes to where it must wait for one that is gone.

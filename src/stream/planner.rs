@@ -195,7 +195,11 @@ pub(super) async fn expired_meanwhile(table: &Table, step: &Step, error: Error) 
     let Ok(fresh) = table.refresh().await else { return error };
     let base = step.commit.net.and_then(|net| net.from);
     if fresh.snapshot(step.id()).is_ok() && base.is_none_or(|id| fresh.snapshot(id).is_ok()) {
-        return error;
+        return error.with_context("snapshot", step.id()).with_hint(format!(
+            "the table still names this file: something else removed it; `meltwater verify {}` \
+             lists all that is missing, and once it is back the stream goes on from its position",
+            table.ident()
+        ));
     }
     Error::new(ErrorKind::PositionExpired, "the snapshot expired before it was delivered")
         .with_context("table", table.ident())

@@ -32,9 +32,13 @@ impl Patience {
     /// away, or if nothing has worked for too long.
     pub async fn wait(&mut self, error: Error) -> Result<(), Error> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        if error.kind() != ErrorKind::Unavailable || since.elapsed() + self.pause > self.limit {
+        if error.kind() != ErrorKind::Unavailable {
             self.reset();
             return Err(error);
+        }
+        if since.elapsed() + self.pause > self.limit {
+            self.reset();
+            return Err(given_up(error, since.elapsed()));
         }
         measure::STREAM_RETRIES.add(&[], 1);
         tracing::warn!(%error, pause_ms = self.pause.as_millis() as u64, "no answer, trying again");
@@ -42,4 +46,10 @@ impl Patience {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
+}
+
+fn given_up(error: Error, waited: Duration) -> Error {
+    error.with_context("seconds tried", waited.as_secs()).with_further_hint(
+        "nothing is lost: the stream goes on where it was, with the next poll or from its position",
+    )
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Desk, assert_fails, said, signal};
 
-const CAUGHT_UP: [&str; 4] = ["--from", "earliest", "--until", "caught-up"];
+pub const CAUGHT_UP: [&str; 4] = ["--from", "earliest", "--until", "caught-up"];
 
 impl Desk {
     /// Followed rows as JSON.

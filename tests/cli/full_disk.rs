@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use meltwater::catalog::{Catalog, SqlCatalog, parse_namespace};
 use meltwater::storage::Storage;
 
+use crate::follow::CAUGHT_UP;
 use crate::support::{Desk, Said, assert_fails, binary, said};
 
 /// No file of the writer may grow beyond this.
@@ -17,7 +18,11 @@ const LIMIT_KIB: usize = 64;
 
 /// Runs the binary where files cannot grow beyond the limit.
 fn limited(desk: &Desk, words: &[&str], input: &str) -> Said {
-    let script = format!("trap '' XFSZ; ulimit -f {LIMIT_KIB}; exec \"$0\" \"$@\"");
+    limited_to(LIMIT_KIB, desk, words, input)
+}
+
+fn limited_to(kib: usize, desk: &Desk, words: &[&str], input: &str) -> Said {
+    let script = format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\"");
     let mut command: Command = desk.command(&[]);
     let folder = command.get_current_dir().unwrap().to_owned();
     command = Command::new("bash");
@@ -108,4 +113,23 @@ fn a_disk_that_fills_up_under_the_pointer_swap_leaves_no_trace() {
     drop(held);
     desk.ok_with(&["append", "t.t", "-"], "{\"id\":9}\n");
     assert_eq!(desk.ids(), [1, 2, 3, 9]);
+}
+
+#[test]
+fn a_disk_that_is_full_when_a_position_is_stored_repeats_and_skips_nothing() {
+    let desk = Desk::with_orders();
+    let table = desk.path("warehouse/t/t");
+    let named = ["--name", "n", "--positions", "positions", "--format", "csv", "--select", "id"];
+    let follow = [&["follow", table.to_str().unwrap()], &named[..], &CAUGHT_UP].concat();
+    let ids = |out: &str| out.lines().skip(1).map(str::to_string).collect::<Vec<_>>();
+    let first = desk.ok(&follow);
+    assert_eq!(ids(&first).len(), 3, "{first}");
+    desk.ok_with(&["append", "t.t", "-"], "{\"id\":4}\n");
+
+    let refused = limited_to(0, &desk, &follow, "");
+    let why = ["larger than the system allows", "hint:", "the position stored before is kept"];
+    assert_fails(&refused, 1, &why);
+    let again = desk.ok(&follow);
+    assert_eq!(ids(&again).len(), 1, "{again}");
+    assert!(ids(&desk.ok(&follow)).is_empty());
 }

@@ -1,7 +1,6 @@
 //! Breaks in history that are bridged by net differences, and rewrites that are held to their word.
 
 use super::*;
-use crate::error::ErrorKind;
 use crate::table::{At, RemovedFile, WriteResult};
 
 /// How often each row is there.

@@ -3,7 +3,6 @@
 use arrow::array::StringArray;
 
 use super::*;
-use crate::error::ErrorKind;
 use crate::table::RemovedFile;
 
 type Change = (i64, ChangeKind, i64);

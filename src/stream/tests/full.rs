@@ -21,7 +21,6 @@ use super::assign::{apart, tiny};
 use super::changes::feed_with_deletes;
 use super::faults::{behind_faults, copied};
 use super::*;
-use crate::error::ErrorKind;
 
 /// A store that keeps readers of data files waiting.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! Starts and ends, expired positions, rewritten history, lag.
 
 use super::*;
-use crate::error::ErrorKind;
 
 fn from(feed: &Feed, commit: i64) -> BTreeMap<i64, Vec<i64>> {
     let least = commit * 1_000_000;
@@ -47,9 +46,40 @@ async fn a_stream_starts_where_it_is_told_to() {
         let seen = start(Start::SinceTime(since)).await.unwrap();
         assert_eq!(by_part(&seen), from(&feed, commit));
     }
-    let unknown = feed.appends().start(Start::AfterSnapshot(SnapshotId(1)));
-    assert_eq!(kind_of(unknown).await, ErrorKind::NotFound);
     assert_eq!(kind_of(feed.appends().branch("nowhere")).await, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_unknown_start_snapshot_says_where_to_find_those_that_are_known() {
+    let mut feed = Feed::new();
+    feed.append(&[1], 2).await;
+    let unknown = feed.appends().start(Start::AfterSnapshot(SnapshotId(1)));
+    let error = unknown.open().await.unwrap_err();
+    let names = ["`ns.t`", "no snapshot 1"];
+    assert_advises(&error, ErrorKind::NotFound, &names, &["`meltwater inspect snapshots ns.t`"]);
+}
+
+#[tokio::test]
+async fn a_start_before_history_names_the_earliest_one_that_is_left() {
+    let mut feed = Feed::new();
+    for _ in 0..4 {
+        feed.append(&[1, 2], 2).await;
+    }
+    let ids = snapshots(&feed);
+    expire(&mut feed, &ids[..2]).await;
+    let usable = format!("earliest usable: after:{}", ids[1]);
+    let advice = ["start later", "earliest usable position", "full read"];
+    for since in [0, NOW as i64 + 2_000] {
+        let error = feed.appends().start(Start::SinceTime(since)).open().await.unwrap_err();
+        let names = ["ns.t", "main", &usable, "earliest commit ms: 1700000003000"];
+        assert_advises(&error, ErrorKind::PositionExpired, &names, &advice);
+    }
+    let error = feed.appends().start(Start::AfterSnapshot(ids[0])).open().await.unwrap_err();
+    let advice = ["start with a full read", "earliest usable position"];
+    assert_advises(&error, ErrorKind::PositionExpired, &["ns.t", &usable], &advice);
+    // What it names can be started from.
+    let usable = feed.appends().start(Start::AfterSnapshot(ids[1]));
+    assert_eq!(by_part(&all(usable).await.unwrap()), from(&feed, 3));
 }
 
 #[tokio::test]
@@ -114,9 +144,9 @@ async fn an_expired_position_goes_on_while_its_child_is_there() {
     }
     for n in [0, 1] {
         let error = resumed(n).open().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::PositionExpired);
-        let usable = format!("after:{}", ids[2]);
-        assert!(error.to_string().contains(&usable), "{error}");
+        let usable = format!("earliest usable: after:{}", ids[2]);
+        let advice = ["start with a full read", "earliest usable position", "positions folder"];
+        assert_advises(&error, ErrorKind::PositionExpired, &["ns.t", &usable], &advice);
         assert!(feed.table.stream_lag(&tokens[n], "main").is_err());
     }
     let early = feed.appends().start(Start::SinceTime(0));
@@ -184,14 +214,17 @@ async fn a_table_that_is_made_anew_ends_the_stream() {
     feed.append(&[1, 2], 2).await;
     let mut stream = feed.appends().until(Until::Forever).open().await.unwrap();
     let token = stream.token();
-    let anew = TableUpdate::AssignUuid { uuid: uuid::Uuid::from_u128(7) };
+    let uuid = uuid::Uuid::from_u128(7);
+    let anew = TableUpdate::AssignUuid { uuid };
     feed.table.catalog().commit(feed.table.ident(), vec![], vec![anew]).await.unwrap();
     let error = soon(&mut stream).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::HistoryRewritten, "{error}");
-    assert!(error.hint().is_some());
+    let advice = ["load the table again and start from its first snapshot"];
+    let names = ["`ns.t` was dropped and made anew", &uuid.to_string()];
+    assert_advises(&error, ErrorKind::HistoryRewritten, &names, &advice);
     let table = Table::load(feed.table.catalog().clone(), feed.table.ident()).await.unwrap();
     let error = table.stream().start(Start::At(token)).open().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    let (names, advice) = (["belongs to another table", &uuid.to_string()], ["a new start"]);
+    assert_advises(&error, ErrorKind::InvalidInput, &names, &advice);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 
 use super::*;
 use crate::clock::{Environment, ManualClock, SeededIds};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::kit;
 use crate::spec::*;
 use crate::storage::Storage;
@@ -134,6 +134,15 @@ async fn drain(stream: &mut ChangeStream) -> Result<Seen> {
         }
     }
     Ok(seen)
+}
+
+/// An error is of a kind, names the thing, and its hint says what to do.
+#[track_caller]
+fn assert_advises(error: &Error, kind: ErrorKind, names: &[&str], advice: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error:?}");
+    let (text, hint) = (error.to_string(), error.hint().unwrap_or_default());
+    assert!(names.iter().all(|name| text.contains(name)), "{names:?} in {error:?}");
+    assert!(advice.iter().all(|words| hint.contains(words)), "{advice:?} in {error:?}");
 }
 
 async fn all(builder: StreamBuilder) -> Result<Seen> {

@@ -1,7 +1,6 @@
 //! Named streams: stored positions, fencing.
 
 use super::*;
-use crate::error::ErrorKind;
 use crate::table::PositionStore;
 use crate::testing::{FaultPlan, FaultyStore};
 
@@ -80,12 +79,17 @@ async fn the_older_of_two_streams_of_one_name_is_fenced() {
     let mut old = open().await.unwrap();
     let mut new = open().await.unwrap();
     let token = old.token();
-    assert_eq!(old.commit(token.clone()).await.unwrap_err().kind(), ErrorKind::Fenced);
+    let error = old.commit(token.clone()).await.unwrap_err();
+    let advice = ["let one of the two stop", "another name"];
+    let names = ["another stream took the name `n`", "ns.t"];
+    assert_advises(&error, ErrorKind::Fenced, &names, &advice);
     new.commit(token.clone()).await.unwrap();
     assert_eq!(old.commit(token.clone()).await.unwrap_err().kind(), ErrorKind::Fenced);
     let other = Feed::new();
     let foreign = other.appends().open().await.unwrap().token();
-    assert_eq!(new.commit(foreign).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let error = new.commit(foreign).await.unwrap_err();
+    let names = ["belongs to another table"];
+    assert_advises(&error, ErrorKind::InvalidInput, &names, &["choose a new start"]);
 }
 
 /// A full disk and a store that does not answer look the same from here.
@@ -110,7 +114,8 @@ async fn a_position_that_cannot_be_stored_is_told_and_repeats_no_more_than_was_p
         match stream.commit(batch.end()).await {
             Ok(()) => stored = seen.len(),
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                let advice = ["position stored before is kept", "try again"];
+                assert_advises(&error, ErrorKind::Unavailable, &["stream: n"], &advice);
                 failures += 1;
             }
         }

@@ -1,7 +1,6 @@
 //! Order, restarts, lanes.
 
 use super::*;
-use crate::error::ErrorKind;
 use crate::table::{Cursor, Inside, Place};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

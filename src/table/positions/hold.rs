@@ -103,25 +103,38 @@ impl PositionHold {
             is_held,
             stored_at_ms: self.table.environment().clock.now_ms(),
         };
-        let named = |e: Error| e.with_context("stream", &self.name);
         let bytes = record.to_bytes()?;
         loop {
             let next = self.number + 1;
             let path = file(&self.folder, next);
-            match self.store.log.create(&path, bytes.clone()).await.map_err(named)? {
+            let made = self.store.log.create(&path, bytes.clone()).await;
+            match made.map_err(|e| self.told(e))? {
                 Created::New => {
                     self.number = next;
                     break;
                 }
                 // Ours when an answer got lost, nobody's when the file is torn: go on behind it.
-                Created::AlreadyThere => match self.store.read(&path).await.map_err(named)? {
-                    Some(other) if other.holder != self.holder => return Err(self.fenced(next)),
-                    _ => self.number = next,
-                },
+                Created::AlreadyThere => {
+                    match self.store.read(&path).await.map_err(|e| self.told(e))? {
+                        Some(other) if other.holder != self.holder => return Err(self.fenced(next)),
+                        _ => self.number = next,
+                    }
+                }
             }
         }
         self.token = token.clone();
-        self.check_still_first().await.map_err(named)
+        self.check_still_first().await.map_err(|e| self.told(e))
+    }
+
+    /// What a failure to store means: of which stream, and what is left.
+    fn told(&self, error: Error) -> Error {
+        let error = error.with_context("stream", &self.name);
+        match error.kind() {
+            ErrorKind::Unavailable => error.with_further_hint(
+                "the position stored before is kept, unless this one arrived after all: try again",
+            ),
+            _ => error,
+        }
     }
 
     /// Old numbers are removed, so a holder that slept long could make one of them again without

@@ -188,6 +188,9 @@ async fn a_full_disk_or_a_torn_file_leaves_the_position_before_and_storing_goes_
         log.faults.lock().unwrap().push(fault);
         let error = hold.store(&token(&table, 2)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("the disk is full (stream: n)"), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("the position stored before is kept") && hint.contains("try again"));
         let expected = if fault == Fault::AnswerLost { 2 } else { 1 };
         let stored = store.load(&table, "n").await.unwrap().unwrap();
         assert_eq!(stored.token, token(&table, expected), "{fault:?}");
