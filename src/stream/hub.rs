@@ -109,9 +109,11 @@ impl Hub {
         Some(split)
     }
 
-    /// The split that a lane reads next, if it is a change unit.
-    pub fn next_unit(&self, lane: usize) -> Option<Arc<Split>> {
-        self.state().lanes.get(lane)?.next_unit().cloned()
+    /// The change units that a lane reads next, so many at the most.
+    pub fn next_units(&self, lane: usize, most: usize) -> Vec<Arc<Split>> {
+        let state = self.state();
+        let lane = state.lanes.get(lane);
+        lane.map_or_else(Vec::new, |lane| lane.next_units().take(most).cloned().collect())
     }
 
     /// What reads a lane's splits now; `None` for a lane that is not there.

@@ -13,14 +13,17 @@ use super::split::Split;
 use crate::error::{ErrorKind, Result};
 use crate::read::UnitAhead;
 
+/// Change units whose files are decoded before their turn.
+const UNITS_DECODED: usize = 2;
+
 pub(super) struct LaneTask {
     lane: usize,
     reader: SplitReader,
     allowance: Arc<Allowance>,
     /// Splits that are read before their turn, in order.
     ahead: VecDeque<(Arc<Split>, ReadAhead)>,
-    /// The change unit behind them, whose files are decoded meanwhile.
-    decoding: Option<Decoding>,
+    /// The change units behind them, whose files are decoded meanwhile.
+    decoding: Vec<Decoding>,
 }
 
 struct Decoding {
@@ -33,7 +36,7 @@ struct Decoding {
 impl LaneTask {
     pub fn new(lane: usize, reader: SplitReader) -> Self {
         let allowance = reader.hub.allowance(lane);
-        Self { lane, reader, allowance, ahead: VecDeque::new(), decoding: None }
+        Self { lane, reader, allowance, ahead: VecDeque::new(), decoding: Vec::new() }
     }
 
     /// Runs until a split fails for good, or until the lane's owner is gone.
@@ -80,7 +83,7 @@ impl LaneTask {
                 let error = self.reader.explained(split, error).await;
                 let comes_back = error.kind() == ErrorKind::Unavailable;
                 self.ahead.clear();
-                self.decoding = None;
+                self.decoding.clear();
                 self.reader.hub.failed(self.lane, Some(split.from(next)), error);
                 return comes_back;
             }
@@ -123,19 +126,22 @@ impl LaneTask {
 
     /// What is decoded of a split, once.
     fn decoded(&mut self, split: &Arc<Split>) -> Option<Decoding> {
-        self.decoding.take_if(|decoding| Arc::ptr_eq(&decoding.split, split))
+        let at = self.decoding.iter().position(|decoding| Arc::ptr_eq(&decoding.split, split))?;
+        Some(self.decoding.remove(at))
     }
 
-    /// Begins to decode the files of the next change unit, whatever snapshot it is of.
+    /// Begins to decode the files of the next change units, whatever snapshots they are of.
     fn decode_ahead(&mut self) {
-        if self.decoding.is_some() {
-            return;
+        let next = self.reader.hub.next_units(self.lane, UNITS_DECODED);
+        let is_next = |split: &Arc<Split>| next.iter().any(|other| Arc::ptr_eq(other, split));
+        self.decoding.retain(|decoding| is_next(&decoding.split));
+        for split in next.iter().skip(self.decoding.len()) {
+            let bytes = split.bytes_on_the_way();
+            let Some(held) = self.allowance.hold(bytes) else { return };
+            let unit = self.reader.decode_ahead(self.lane, split, bytes);
+            let split = split.clone();
+            self.decoding.extend(unit.map(|unit| Decoding { split, unit, held }));
         }
-        let Some(split) = self.reader.hub.next_unit(self.lane) else { return };
-        let bytes = split.bytes_on_the_way();
-        let Some(held) = self.allowance.hold(bytes) else { return };
-        let unit = self.reader.decode_ahead(self.lane, &split, bytes);
-        self.decoding = unit.map(|unit| Decoding { split, unit, held });
     }
 
     /// Begins to read splits before their turn, as many as may be.

@@ -165,10 +165,11 @@ impl LaneState {
         self.queue.first_split().filter(may_be)
     }
 
-    /// The split that is next and not begun, if it is a change unit and read by the same reader.
-    pub fn next_unit(&self) -> Option<&Arc<Split>> {
-        let next = self.queue.first_split().filter(|_| !self.halted && !self.is_dropped);
-        next.filter(|split| matches!(split.work, Work::Unit(..)))
+    /// The splits that are next and not begun, as far as they are change units.
+    pub fn next_units(&self) -> impl Iterator<Item = &Arc<Split>> {
+        let is_read = !self.halted && !self.is_dropped;
+        let next = self.queue.next_splits();
+        next.take_while(move |split| is_read && matches!(split.work, Work::Unit(..)))
     }
 
     /// Takes the next split, and a boundary before it.

@@ -124,6 +124,12 @@ impl LaneQueue {
         }
     }
 
+    /// The splits that wait for the same readers, in order.
+    pub fn next_splits(&self) -> impl Iterator<Item = &Arc<Split>> {
+        let until_turn = self.waiting.iter().take_while(|q| !matches!(q, Queued::Turn(_)));
+        until_turn.filter_map(Queued::split)
+    }
+
     /// Lets go of everything that waits.
     pub fn clear(&mut self) {
         self.waiting.clear();

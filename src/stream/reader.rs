@@ -201,7 +201,7 @@ fn first_row(rows: &ChangeRows) -> String {
 
 /// The rows of other kinds.
 fn without(rows: ChangeRows, dropped: &[ChangeKind]) -> Result<ChangeRows> {
-    if !rows.kinds.iter().any(|kind| dropped.contains(kind)) {
+    if dropped.is_empty() || !rows.kinds.iter().any(|kind| dropped.contains(kind)) {
         return Ok(rows);
     }
     let keep: Vec<bool> = rows.kinds.iter().map(|kind| !dropped.contains(kind)).collect();
