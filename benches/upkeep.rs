@@ -34,6 +34,7 @@ use support::{Result, drain, median, peak_memory_mib, report, scaled, speed, wan
 static ALLOCATOR: Counting<System> = Counting(System);
 
 fn main() -> Result<()> {
+    meltwater::cli::limit_arenas(); // as the command does
     support::runtime().block_on(async {
         let folder = tempfile::tempdir().expect("a folder");
         if wanted("upkeep/commits") {

@@ -4,6 +4,7 @@
 //! prints; data goes to stdout, words and progress to stderr. Nothing here knows the format.
 
 mod action;
+mod allocator;
 mod alter;
 mod canonical;
 mod compact;
@@ -44,6 +45,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use allocator::limit_arenas;
 use failure::{Failure, Outcome};
 use session::{Interrupt, Session};
 use terminal::OutputFormat;
@@ -145,6 +147,7 @@ pub fn run() -> ExitCode {
         }
     };
     log_to_stderr();
+    limit_arenas();
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let outcome = runtime.block_on(cli.run());
