@@ -22,7 +22,7 @@ use crate::{NOW_MS, POSITIONS, World};
 const TEN_YEARS_MS: u64 = 10 * 365 * 24 * 3_600_000;
 
 /// What the actions of all seeds did, so that a simulation without one of them is noticed.
-pub static DONE: [(&str, AtomicU64); 10] = [
+pub static DONE: [(&str, AtomicU64); 12] = [
     ("compacted", AtomicU64::new(0)),
     ("carried", AtomicU64::new(0)),
     ("converted", AtomicU64::new(0)),
@@ -33,9 +33,11 @@ pub static DONE: [(&str, AtomicU64); 10] = [
     ("orphans", AtomicU64::new(0)),
     ("orphans beside others", AtomicU64::new(0)),
     ("killed", AtomicU64::new(0)),
+    ("bridged", AtomicU64::new(0)),
+    ("fell back", AtomicU64::new(0)),
 ];
 
-fn did(what: &str, times: u64) {
+pub fn did(what: &str, times: u64) {
     let (_, count) = DONE.iter().find(|(name, _)| *name == what).expect("it is counted");
     count.fetch_add(times, Ordering::Relaxed);
 }

@@ -1,5 +1,5 @@
 //! Deterministic simulation: two upserting writers, a deleter, a rewriter, every maintenance action
-//! and two followers on one table of the file-system catalog, over a store that refuses, stalls, loses
+//! and two or three followers on one table of the file-system catalog, over a store that refuses, stalls, loses
 //! answers and lists stale. Now and then days pass, and orphans go beside everybody else. One seed decides everything, and an auditor replays history afterwards:
 //! all of it, for metadata files outlive the snapshots that expire.
 //!
@@ -7,6 +7,7 @@
 
 mod aging;
 mod followers;
+mod gaps;
 mod keepers;
 #[path = "../support/mod.rs"]
 mod support;
@@ -128,6 +129,11 @@ impl World {
     /// Whether snapshots expire in this world: then followers have names, which hold their backlog.
     fn expires(&self) -> bool {
         self.seed / 2 % 2 == 1
+    }
+
+    /// Whether somebody follows whose backlog nothing but a tag holds.
+    fn has_gaps(&self) -> bool {
+        self.expires() && self.seed / 4 % 2 == 1
     }
 
     /// Reads every metadata file that was ever committed.
@@ -425,6 +431,10 @@ async fn live(world: World) -> Result<()> {
         true => {
             let named = followers::named(world.clone(), 7, quiet.clone());
             followers.push(spawn(Box::pin(named)));
+            if world.has_gaps() {
+                let over_gaps = gaps::over_gaps(world.clone(), 9, quiet.clone());
+                followers.push(spawn(Box::pin(over_gaps)));
+            }
         }
     }
     let mut actors = vec![
