@@ -471,19 +471,21 @@ async fn live(world: World) -> Result<()> {
 
 #[test]
 fn every_acknowledged_commit_is_in_history_once_and_every_snapshot_is_right() {
-    let seeds: Vec<u64> = match std::env::var("MELTWATER_SEED") {
-        Ok(seed) => vec![seed.parse().expect("MELTWATER_SEED is a number")],
-        Err(_) => (1..=24).collect(),
-    };
-    let one = seeds.len() == 1;
-    for seed in seeds {
+    let asked = std::env::var("MELTWATER_SEED").ok();
+    let asked: Option<u64> = asked.map(|seed| seed.parse().expect("MELTWATER_SEED is a number"));
+    let done = || keepers::DONE.each_ref().map(|(name, n)| (*name, n.load(Ordering::Relaxed)));
+    let all_was_done = || done().iter().all(|(_, times)| *times > 0);
+    for seed in asked.map_or(1..=96, |seed| seed..=seed) {
+        // What is rare goes by how threads of the runtime take turns: more seeds bring it about.
+        if asked.is_none() && seed > 24 && all_was_done() {
+            break;
+        }
         if let Err(error) = simulate(seed) {
             panic!("{error:?}\nreplay: MELTWATER_SEED={seed} cargo test --test simulation");
         }
     }
-    let done = keepers::DONE.each_ref().map(|(name, n)| (*name, n.load(Ordering::Relaxed)));
-    println!("{done:?}");
-    assert!(one || done.iter().all(|(_, times)| *times > 0), "what was done: {done:?}");
+    println!("{:?}", done());
+    assert!(asked.is_some() || all_was_done(), "what was done: {:?}", done());
 }
 
 #[test]
