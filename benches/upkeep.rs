@@ -34,8 +34,11 @@ use support::{Result, drain, median, peak_memory_mib, report, scaled, speed, wan
 static ALLOCATOR: Counting<System> = Counting(System);
 
 fn main() -> Result<()> {
-    meltwater::cli::limit_arenas(); // as the command does
-    support::runtime().block_on(async {
+    // As the command does.
+    meltwater::cli::limit_arenas();
+    let runtime = support::runtime();
+    runtime.spawn(meltwater::cli::give_memory_back());
+    runtime.block_on(async {
         let folder = tempfile::tempdir().expect("a folder");
         if wanted("upkeep/commits") {
             commits(folder.path()).await?;

@@ -45,7 +45,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use allocator::limit_arenas;
+pub use allocator::{give_memory_back, limit_arenas};
 use failure::{Failure, Outcome};
 use session::{Interrupt, Session};
 use terminal::OutputFormat;
@@ -150,6 +150,7 @@ pub fn run() -> ExitCode {
     limit_arenas();
     let outcome = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
+            runtime.spawn(give_memory_back());
             let outcome = runtime.block_on(cli.run());
             // A thread that waits for stdin must not hold the process back.
             runtime.shutdown_background();
