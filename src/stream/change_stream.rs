@@ -160,6 +160,11 @@ pub struct Lane {
 }
 
 impl Lane {
+    #[cfg(test)]
+    pub(super) fn hub(&self) -> &super::hub::Hub {
+        self.consumer.hub()
+    }
+
     /// The lane's number.
     pub fn number(&self) -> usize {
         self.consumer.lanes().first().copied().unwrap_or(0)

@@ -95,7 +95,7 @@ impl Consumer {
     fn token_of(&self, state: &State) -> Token {
         let token = state.delivered.clone();
         if self.lanes.len() == self.all_lanes {
-            return token;
+            return token.trimmed();
         }
         token.covering(|group| self.lanes.contains(&lane_of(group, self.all_lanes)))
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::breaks::Breaks;
-use super::resume::resume;
+use super::resume::{Resumed, resume};
 use super::timeline::Step;
 use crate::error::Result;
 use crate::spec::{Operation, Snapshot};
@@ -57,7 +57,7 @@ impl Table {
     /// snapshot; how much it holds is known only by reading it.
     pub(super) fn lag_over(&self, token: &Token, branch: &str, breaks: Breaks) -> Result<Lag> {
         token.check_table(self.metadata().uuid())?;
-        let (timeline, resumes) = resume(self, branch, token, breaks)?;
+        let Resumed { timeline, resumes, .. } = resume(self, branch, token, breaks)?;
         let lowest = resumes.iter().map(|resume| resume.step).min().unwrap_or(0);
         let mut lag = Lag::default();
         let mut waiting_since = None;

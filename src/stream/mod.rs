@@ -37,6 +37,7 @@ mod queue;
 mod reader;
 mod resume;
 mod retry;
+mod route;
 mod split;
 mod start;
 mod state;

@@ -16,7 +16,7 @@ use super::meters::Meters;
 use super::plan::PlanOptions;
 use super::planner::Planner;
 use super::reader::SplitReader;
-use super::resume::{Resume, resume};
+use super::resume::{Resume, Resumed, resume};
 use super::retry::Patience;
 use super::start::{Start, Until};
 use super::state::State;
@@ -50,7 +50,8 @@ impl StreamBuilder {
             Some(hold) => checked(hold.token().clone(), &table, &options)?,
             None => start()?,
         };
-        let (timeline, resumes) = resume(&table, &options.branch, &token, options.breaks)?;
+        let Resumed { timeline, resumes, token } =
+            resume(&table, &options.branch, &token, options.breaks)?;
         let (columns, readers) = Columns::new(&table, &options, &timeline, &resumes)?;
         let until = until(&options, &table, &timeline, &resumes)?;
         let description = Description::new(&table, &options, token.clone());

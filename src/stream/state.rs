@@ -300,7 +300,8 @@ impl State {
     /// How far a split was taken (TOK-10).
     fn deliver(&mut self, split: &Split, next: u64) {
         if !split.is_full() {
-            self.delivered.set(split.group, split.place(next));
+            self.come_to(split.step.leg);
+            self.delivered.set_on_leg(split.group, split.step.leg, split.place(next));
             return;
         }
         let is_whole = next == Cursor::ALL;
@@ -309,6 +310,19 @@ impl State {
         let (low, ahead) = self.progress.of(split.group);
         let place = Place::Full(split.step.id(), low);
         self.delivered.set_with_ahead(split.group, place, ahead);
+    }
+
+    /// Some group comes to a leg: from now on tokens tell what led there (TOK-12).
+    fn come_to(&mut self, leg: u32) {
+        let known = self.delivered.legs().1;
+        if leg <= known {
+            return;
+        }
+        for step in self.timeline.steps().filter(|step| step.leg > known && step.leg <= leg) {
+            if let Some(net) = step.commit.net {
+                self.delivered.add_net(step.leg, net);
+            }
+        }
     }
 
     /// Takes what waits for a lane's consumer, and moves the position on (STR-8).
@@ -325,11 +339,12 @@ impl State {
 
     /// Every group of the lane is past this step, unless it began further ahead.
     fn pass(&mut self, lane: usize, step: &Step) {
+        self.come_to(step.leg);
         for group in 0..self.delivered.groups() {
             let resume = self.resumes.get(usize::from(group));
             if self.owns(lane, group) && resume.is_some_and(|r| r.step <= step.number) {
                 self.progress.forget(group);
-                self.delivered.set(group, step.end());
+                self.delivered.set_on_leg(group, step.leg, Place::After(step.id()));
             }
         }
         let oldest = self.lanes.iter().map(|l| l.finished.min(l.standing())).min().unwrap_or(0);

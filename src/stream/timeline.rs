@@ -36,6 +36,8 @@ pub struct CommitInfo {
 #[derive(Debug)]
 pub(super) struct Step {
     pub number: u64,
+    /// How many net differences the stream went over, this one included (TOK-12).
+    pub leg: u32,
     pub snapshot: SnapshotRef,
     pub commit: Arc<CommitInfo>,
 }
@@ -56,18 +58,24 @@ enum Way {
 pub(super) struct Route {
     /// The snapshot that was delivered; `None` before the first one.
     pub from: Option<SnapshotId>,
+    /// The leg that it is on.
+    pub leg: u32,
     /// Its rows come first.
     pub full: bool,
+    /// Then these net differences, and between them the snapshots from the end of one to the
+    /// beginning of the next, whether or not the branch still has them.
+    pub nets: Vec<NetStep>,
     /// Then the snapshots up to this one, whether or not the branch still has it.
-    pub tip: Option<SnapshotId>,
-    /// Then a net difference that was begun.
-    pub net_to: Option<SnapshotId>,
-    /// Then the snapshots up to this one, whether or not the branch still has it.
-    pub beyond: Option<SnapshotId>,
+    pub through: Option<SnapshotId>,
 }
 
 impl Step {
-    fn new(number: u64, snapshot: &SnapshotRef, before_ms: i64, way: Way) -> Arc<Self> {
+    fn new(
+        (number, leg): (u64, u32),
+        snapshot: &SnapshotRef,
+        before_ms: i64,
+        way: Way,
+    ) -> Arc<Self> {
         let to = SnapshotId(snapshot.snapshot_id());
         let commit = CommitInfo {
             snapshot_id: to,
@@ -81,7 +89,7 @@ impl Step {
                 _ => None,
             },
         };
-        Arc::new(Self { number, snapshot: snapshot.clone(), commit: Arc::new(commit) })
+        Arc::new(Self { number, leg, snapshot: snapshot.clone(), commit: Arc::new(commit) })
     }
 
     pub fn id(&self) -> SnapshotId {
@@ -96,14 +104,6 @@ impl Step {
     pub fn base(&self) -> Base {
         self.commit.net.map_or(Base::Parent, |net| Base::Snapshot(net.from))
     }
-
-    /// Where a group stands that is past it.
-    pub fn end(&self) -> Place {
-        match self.commit.net {
-            Some(net) => Place::Net(net, None),
-            None => Place::After(self.id()),
-        }
-    }
 }
 
 /// The steps from a stream's position to the head of its branch.
@@ -113,6 +113,10 @@ pub(super) struct Timeline {
     breaks: Breaks,
     /// What the first step comes after.
     pub from: Option<SnapshotId>,
+    /// The leg that this is on.
+    from_leg: u32,
+    /// That of the next commit, if history does not break before it.
+    leg: u32,
     steps: VecDeque<Arc<Step>>,
     /// The number of the next step.
     end: u64,
@@ -127,7 +131,7 @@ impl Timeline {
     /// # Errors
     /// As [`Timeline::extend`].
     pub fn new(table: &Table, branch: &str, route: Route, breaks: Breaks) -> Result<Self> {
-        let Route { from, full, tip, net_to, beyond } = route;
+        let Route { from, leg, full, nets, through } = route;
         let before = from.and_then(|id| table.metadata().snapshot_by_id(id.0));
         let last_time_ms = match before {
             Some(snapshot) => time_of(table, snapshot),
@@ -137,6 +141,8 @@ impl Timeline {
             branch: branch.to_string(),
             breaks,
             from,
+            from_leg: leg,
+            leg,
             steps: VecDeque::new(),
             end: 0,
             last: from,
@@ -146,14 +152,12 @@ impl Timeline {
             let Some(snapshot) = before else { return Err(expired(table, branch, id)) };
             timeline.push(snapshot, Way::Full);
         }
-        timeline.push_through(table, tip)?;
-        if let Some(to) = net_to {
-            let snapshot = table.metadata().snapshot_by_id(to.0).cloned();
-            let to = snapshot.ok_or_else(|| expired(table, branch, to))?;
-            let from = timeline.last;
+        for NetStep { from, to } in nets {
+            timeline.push_through(table, from)?;
+            let to = table.snapshot(to).map_err(|e| expired(table, branch, to).with_source(e))?;
             timeline.push(&to, Way::Net(from));
         }
-        timeline.push_through(table, beyond)?;
+        timeline.push_through(table, through)?;
         timeline.extend(table)?;
         Ok(timeline)
     }
@@ -184,14 +188,16 @@ impl Timeline {
     /// The snapshots from the last one known to a descendant of it.
     fn push_through(&mut self, table: &Table, to: Option<SnapshotId>) -> Result<()> {
         let Some(through) = to else { return Ok(()) };
-        for snapshot in table.snapshots_between(SnapshotRange { after: self.last, through })? {
+        let between = table.snapshots_between(SnapshotRange { after: self.last, through });
+        for snapshot in between.map_err(|e| gone_on_the_way(through).with_source(e))? {
             self.push(&snapshot, Way::Changes);
         }
         Ok(())
     }
 
     fn push(&mut self, snapshot: &SnapshotRef, way: Way) {
-        let step = Step::new(self.end, snapshot, self.last_time_ms, way);
+        self.leg += u32::from(matches!(way, Way::Net(_)));
+        let step = Step::new((self.end, self.leg), snapshot, self.last_time_ms, way);
         self.end += 1;
         self.last = Some(step.id());
         self.last_time_ms = step.time_ms();
@@ -230,6 +236,11 @@ impl Timeline {
 
     pub fn steps(&self) -> impl Iterator<Item = &Arc<Step>> {
         self.steps.iter()
+    }
+
+    /// True for the place that the first step comes after.
+    pub fn begins_after(&self, leg: u32, id: Option<SnapshotId>) -> bool {
+        self.from == id && self.from_leg == leg && !self.begins_full()
     }
 
     /// True when the rows of a whole snapshot come first.
@@ -347,6 +358,17 @@ fn expired(table: &Table, branch: &str, from: SnapshotId) -> Error {
         ),
         None => error,
     }
+}
+
+/// What some groups still have to go over, to where others stand, is gone.
+pub(super) fn gone_on_the_way(id: SnapshotId) -> Error {
+    Error::new(
+        ErrorKind::PositionExpired,
+        "a snapshot expired that lies between the stream's lanes: what the last one still has to \
+         go over cannot be told",
+    )
+    .with_context("snapshot", id)
+    .with_hint("start anew with a full read; commit all lanes often so that they stay close")
 }
 
 fn expired_origin(table: &Table, branch: &str) -> Error {

@@ -4,16 +4,16 @@ use super::*;
 use crate::table::{At, RemovedFile, WriteResult};
 
 /// How often each row is there.
-type Bag = BTreeMap<(i64, i64), i64>;
+pub(super) type Bag = BTreeMap<(i64, i64), i64>;
 
-fn bag(rows: &Seen) -> Bag {
+pub(super) fn bag(rows: &Seen) -> Bag {
     let mut bag = Bag::new();
     rows.iter().for_each(|row| *bag.entry(*row).or_default() += 1);
     bag
 }
 
 /// Applies changes; a row that goes must be there.
-fn apply(bag: &mut Bag, batch: &ChangeBatch, rows: usize) {
+pub(super) fn apply(bag: &mut Bag, batch: &ChangeBatch, rows: usize) {
     for (row, kind) in rows_of(batch).into_iter().zip(&batch.kinds).take(rows) {
         let count = bag.entry(row).or_default();
         match kind {
@@ -27,13 +27,13 @@ fn apply(bag: &mut Bag, batch: &ChangeBatch, rows: usize) {
     }
 }
 
-async fn held(table: &Table) -> Bag {
+pub(super) async fn held(table: &Table) -> Bag {
     let rows = kit::rows(&table.scan()).await.unwrap();
     let longs = |n: usize| rows.column(n).as_primitive::<Int64Type>().values().to_vec();
     bag(&longs(1).into_iter().zip(longs(0)).collect())
 }
 
-fn exact(feed: &Feed) -> StreamBuilder {
+pub(super) fn exact(feed: &Feed) -> StreamBuilder {
     feed.appends().emit(Emit::Changes).on_gap(OnGap::Net).on_rollback(OnRollback::Net)
 }
 
@@ -58,7 +58,7 @@ async fn part(builder: StreamBuilder, bag: &mut Bag, batches: usize) -> Option<T
 
 /// Follows from a token to the end on changing numbers of lanes, stopped in the middle of every
 /// batch or two.
-async fn follow_in_parts(feed: &Feed, mut token: Token, bag: &mut Bag) {
+pub(super) async fn follow_in_parts(feed: &Feed, mut token: Token, bag: &mut Bag) {
     let mut lanes = 1;
     loop {
         let builder = exact(feed).lanes(lanes).start(Start::At(token.clone()));
@@ -93,7 +93,7 @@ async fn busy() -> (Feed, Vec<SnapshotId>) {
     (feed, ids)
 }
 
-async fn point(feed: &mut Feed, name: &str, to: SnapshotId) {
+pub(super) async fn point(feed: &mut Feed, name: &str, to: SnapshotId) {
     let retention = match name {
         "main" => SnapshotRetention::branch(None, None, None),
         _ => SnapshotRetention::Tag { max_ref_age_ms: None },

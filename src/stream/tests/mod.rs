@@ -11,6 +11,7 @@ mod measured;
 mod names;
 mod order;
 mod schemas;
+mod there_and_back;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -109,7 +109,8 @@ pub enum Place {
     After(SnapshotId),
     /// In the changes of this snapshot.
     Within(SnapshotId, Inside),
-    /// In a net difference (TOK-9); `None` when all of it was delivered, and nothing after it.
+    /// In a net difference (TOK-9). `None` when all of it was delivered, and nothing after it: only
+    /// in tokens of the first form, which know no legs.
     Net(NetStep, Option<Inside>),
 }
 
@@ -137,6 +138,18 @@ impl Place {
     }
 }
 
+/// A place, and the leg of the stream's way that it is on: how many net differences the stream
+/// went over before. On one leg history is one line, and each snapshot is met once (TOK-12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Stand {
+    leg: u32,
+    place: Place,
+}
+
+/// Net differences that a token remembers although its own groups are past them: another lane's
+/// token, with which it is merged, may be as far behind.
+const NETS_KEPT: u32 = 8;
+
 /// All it takes to resume a stream of one table.
 ///
 /// `Display` gives one word of plain ASCII, `FromStr` reads it back. It names table, promise
@@ -146,7 +159,9 @@ pub struct Token {
     table: Uuid,
     fingerprint: u64,
     /// One per group; `None` where another token covers the group.
-    places: Vec<Option<Place>>,
+    places: Vec<Option<Stand>>,
+    /// By the leg that it led to: the net differences between the groups.
+    nets: BTreeMap<u32, NetStep>,
     /// By group in the full phase, ascending: what was delivered behind its place.
     ahead: BTreeMap<u8, Vec<Run>>,
 }
@@ -154,8 +169,8 @@ pub struct Token {
 impl Token {
     /// A token that covers all of `groups` (1 to [`MAX_GROUPS`]) at one place.
     pub fn new(table: Uuid, fingerprint: u64, groups: u8, place: Place) -> Self {
-        let groups = usize::from(groups.clamp(1, MAX_GROUPS));
-        Self { table, fingerprint, places: vec![Some(place); groups], ahead: BTreeMap::new() }
+        let places = vec![Some(Stand { leg: 0, place }); usize::from(groups.clamp(1, MAX_GROUPS))];
+        Self { table, fingerprint, places, nets: BTreeMap::new(), ahead: BTreeMap::new() }
     }
 
     /// Same token, covering only the groups for which `keep` is true.
@@ -177,15 +192,25 @@ impl Token {
         self
     }
 
-    /// Moves a group.
+    /// Moves a group on its leg.
     pub fn set(&mut self, group: u8, place: Place) {
         self.set_with_ahead(group, place, Vec::new());
     }
 
+    /// Moves a group to a place on a leg.
+    pub(crate) fn set_on_leg(&mut self, group: u8, leg: u32, place: Place) {
+        self.put(group, Stand { leg, place }, Vec::new());
+    }
+
     /// Moves a group, of whose rows some behind its place were delivered too.
     pub(crate) fn set_with_ahead(&mut self, group: u8, place: Place, ahead: Vec<Run>) {
+        let leg = self.leg(group).unwrap_or(0);
+        self.put(group, Stand { leg, place }, ahead);
+    }
+
+    fn put(&mut self, group: u8, stand: Stand, ahead: Vec<Run>) {
         let Some(slot) = self.places.get_mut(usize::from(group)) else { return };
-        *slot = Some(place);
+        *slot = Some(stand);
         self.ahead.remove(&group);
         if !ahead.is_empty() {
             self.ahead.insert(group, ahead);
@@ -203,7 +228,7 @@ impl Token {
         let run = self.ahead.get_mut(&group).and_then(|a| a.iter_mut().find(|r| r.to == from));
         match (run, self.places.get_mut(usize::from(group))) {
             (Some(run), _) => run.to = to,
-            (None, Some(Some(place))) => place.move_inside(to),
+            (None, Some(Some(stand))) => stand.place.move_inside(to),
             (None, _) => {}
         }
         self
@@ -211,12 +236,48 @@ impl Token {
 
     /// Where a group stands; `None` if this token does not cover it.
     pub fn place(&self, group: u8) -> Option<Place> {
+        self.stand(group).map(|stand| stand.place)
+    }
+
+    /// The leg of the stream's way that a group is on: how many net differences it went over, the
+    /// one that it is in included. `None` if this token does not cover it.
+    pub fn leg(&self, group: u8) -> Option<u32> {
+        self.stand(group).map(|stand| stand.leg)
+    }
+
+    fn stand(&self, group: u8) -> Option<Stand> {
         self.places.get(usize::from(group)).copied().flatten()
     }
 
     /// The groups this token covers, with their places.
     pub fn places(&self) -> impl Iterator<Item = (u8, Place)> + '_ {
-        (0u8..).zip(&self.places).filter_map(|(group, place)| Some((group, (*place)?)))
+        (0u8..).zip(&self.places).filter_map(|(group, stand)| Some((group, stand.as_ref()?.place)))
+    }
+
+    /// The net difference that leads to a leg, as far as the token has to tell it.
+    pub fn net(&self, leg: u32) -> Option<NetStep> {
+        self.nets.get(&leg).copied()
+    }
+
+    /// The legs of the groups that are furthest back and furthest ahead.
+    pub(crate) fn legs(&self) -> (u32, u32) {
+        let legs = || self.places.iter().flatten().map(|stand| stand.leg);
+        (legs().min().unwrap_or(0), legs().max().unwrap_or(0))
+    }
+
+    /// Notes which net difference leads to a leg.
+    pub(crate) fn add_net(&mut self, leg: u32, net: NetStep) {
+        let needless = self.legs().0.min(leg.saturating_sub(NETS_KEPT));
+        self.nets.retain(|known, _| *known > needless);
+        self.nets.insert(leg, net);
+    }
+
+    /// Same token without the net differences that all of its groups are past or in. What another
+    /// token may need is let go of: for tokens that cover all groups.
+    pub(crate) fn trimmed(mut self) -> Self {
+        let lowest = self.legs().0;
+        self.nets.retain(|leg, _| *leg > lowest);
+        self
     }
 
     /// The number of groups that the stream has.
@@ -248,15 +309,29 @@ impl Token {
     /// group, `newer` counts (TOK-5).
     ///
     /// # Errors
-    /// `InvalidInput` if they belong to different tables or promises.
+    /// `InvalidInput` if they belong to different tables or promises, or went different ways over
+    /// breaks in history.
     pub fn merge(&self, newer: &Self) -> Result<Self> {
         self.check_table(newer.table)?;
         self.check_promise(newer.fingerprint, newer.groups())?;
-        let mut merged = self.clone();
-        for (group, place) in newer.places() {
-            merged.set_with_ahead(group, place, newer.ahead(group).to_vec());
+        if newer.is_complete() {
+            return Ok(newer.clone());
         }
-        Ok(merged)
+        let mut merged = self.clone();
+        for (group, stand) in (0u8..).zip(&newer.places) {
+            if let Some(stand) = stand {
+                merged.put(group, *stand, newer.ahead(group).to_vec());
+            }
+        }
+        for (leg, net) in &newer.nets {
+            if merged.nets.insert(*leg, *net).is_some_and(|known| known != *net) {
+                return Err(Error::invalid(
+                    "the tokens went different ways over a break in history",
+                )
+                .with_hint("merge tokens of the lanes of one stream, opened once"));
+            }
+        }
+        Ok(if merged.is_complete() { merged.trimmed() } else { merged })
     }
 
     /// Refuses a token of another table (TOK-2).
@@ -291,9 +366,13 @@ impl Token {
     }
 
     /// The snapshots that are needed to go on from here, each with its parent where the place
-    /// is inside the snapshot's changes. `None` if everything is needed.
+    /// is inside the snapshot's changes, and both ends of the net differences that some group has
+    /// before it. `None` if everything is needed.
     pub fn needed_snapshots(&self, table: &Table) -> Option<BTreeSet<SnapshotId>> {
-        let mut needed = BTreeSet::new();
+        let lowest = self.legs().0;
+        let ahead = self.nets.iter().filter(|(leg, _)| **leg > lowest);
+        let mut needed: BTreeSet<_> =
+            ahead.flat_map(|(_, net)| net.from.into_iter().chain([net.to])).collect();
         for (_, place) in self.places() {
             let id = place.snapshot()?;
             needed.insert(id);

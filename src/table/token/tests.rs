@@ -48,7 +48,8 @@ fn runs(runs: u64) -> Vec<Run> {
 fn a_token_reads_back_as_it_was_printed() {
     let ids = SeededIds::new(5);
     for groups in [1, 2, 64] {
-        for _ in 0..200 {
+        for n in 0..200 {
+            let has_legs = n % 2 == 1;
             let mut token = Token::new(table(), ids.next_u64(), groups, Place::Origin);
             for group in 0..groups {
                 let places = places();
@@ -58,10 +59,18 @@ fn a_token_reads_back_as_it_was_printed() {
                     false => Vec::new(),
                 };
                 token.set_with_ahead(group, place, ahead);
+                if has_legs && !ids.next_u64().is_multiple_of(3) {
+                    token.set_on_leg(group, 1 + (ids.next_u64() % 9) as u32, place);
+                }
+            }
+            for leg in 1..ids.next_u64() as u32 % 5 * u32::from(has_legs) {
+                let from = (leg > 1).then_some(SnapshotId(-7));
+                token.add_net(leg, NetStep { from, to: SnapshotId(i64::from(leg)) });
             }
             let token = token.covering(|group| group == 0 || !ids.next_u64().is_multiple_of(5));
             let text = token.to_string();
             assert_eq!(text.parse::<Token>().unwrap(), token, "{text}");
+            assert!(text.starts_with("mw1.") || has_legs, "{text}");
             assert!(text.bytes().all(|b| b.is_ascii_graphic()), "{text}");
         }
     }
@@ -112,7 +121,7 @@ fn refusals_say_what_is_wrong() {
     let head = format!("mw1.{}", table().simple());
     says("", "no token");
     says("latest", "no token");
-    says("mw2.anything", "another version");
+    says("mw3.anything", "another version");
     says("mw1", "another version");
     says("mw1.abc", "checksum");
     says(&resealed(&format!("{head}.9.00.64.o")), "counts files in another way");
@@ -121,6 +130,11 @@ fn refusals_say_what_is_wrong() {
     says(&resealed(&format!("{head}.1.00.64.w1:2")), "not the parts");
     says(&resealed(&format!("{head}.1.00.2.o,2=o")), "out of range");
     says(&resealed(&format!("{head}.1.00.2.é")), "empty");
+    let head = format!("mw2.{}", table().simple());
+    says(&resealed(&format!("{head}.1.00.2.")), "not the parts");
+    says(&resealed(&format!("{head}.1.00.2.a1@x.")), "a leg is no number");
+    says(&resealed(&format!("{head}.1.00.2.a1@2.2")), "a leg has no beginning");
+    says(&resealed(&format!("{head}.1.00.2.a1@2.2=7")), "a snapshot id is no number");
 }
 
 #[test]
@@ -151,4 +165,34 @@ fn tokens_of_lanes_merge_into_the_streams() {
     assert_eq!(both.place(3), Some(new));
     let later = both.merge(&lane(0, new)).unwrap();
     assert_eq!(later, Token::new(table(), 1, 4, new));
+}
+
+/// Lanes that went over three net differences commit when they like.
+#[test]
+fn tokens_of_lanes_on_different_legs_merge_with_what_lies_between() {
+    let id = |n: u32| SnapshotId(i64::from(n));
+    let net = |leg: u32| NetStep { from: Some(id(leg)), to: id(leg + 50) };
+    let mut stream = Token::new(table(), 1, 4, Place::After(id(9)));
+    let lane = |stream: &Token, n: u8| stream.clone().covering(|group| group % 2 == n);
+    let late = lane(&stream, 1);
+    for leg in 1..=3 {
+        (0..4).for_each(|group| stream.set_on_leg(group, leg, Place::After(id(leg + 50))));
+        stream.add_net(leg, net(leg));
+    }
+    let merged = late.merge(&lane(&stream, 0)).unwrap();
+    assert_eq!((merged.leg(0), merged.leg(1)), (Some(3), Some(0)));
+    assert!((1..=3).all(|leg| merged.net(leg) == Some(net(leg))), "{merged}");
+    let whole = merged.merge(&lane(&stream, 1)).unwrap();
+    assert_eq!(whole, stream.clone().trimmed(), "nothing lies between");
+    assert!((1..=3).all(|leg| whole.net(leg).is_none()), "{whole}");
+    // A leg that another stream reached over another difference.
+    let mut other = lane(&stream, 1);
+    other.add_net(3, net(4));
+    let error = lane(&stream, 0).merge(&other).unwrap_err();
+    assert!(error.to_string().contains("different ways") && error.hint().is_some(), "{error}");
+    for leg in 4..40 {
+        (0..4).for_each(|group| stream.set_on_leg(group, leg, Place::After(id(leg + 50))));
+        stream.add_net(leg, net(leg));
+    }
+    assert!(stream.net(31).is_none() && stream.net(32).is_some(), "a token does not grow");
 }

@@ -4,6 +4,10 @@
 //! `,<group>=<place>`, groups that the token does not cover as `,<group>=-`. Behind the place of a
 //! group stand the runs that were delivered ahead of it, `+<from>-<to>` each. The checksum is over
 //! everything before its dot.
+//!
+//! A stream that went over net differences has tokens of a second form, `mw2`: `@<leg>` behind each
+//! place that is not on the first leg, and before the checksum one part more, the net differences
+//! between the groups as `<leg>=<from>:<to>`, with commas (TOK-12).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +15,14 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Token};
+use super::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Stand, Token};
 use crate::error::{Error, Result};
 use crate::spec::SnapshotId;
 
+/// One line of history.
 const FORMAT: &str = "mw1";
+/// Legs, and net differences between them.
+const FORMAT_WITH_LEGS: &str = "mw2";
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,8 +35,10 @@ impl Token {
     fn body(&self) -> String {
         let (table, groups) = (self.table.simple(), self.groups());
         let common = self.common();
+        let has_legs = self.legs().1 > 0 || !self.nets.is_empty();
+        let format = if has_legs { FORMAT_WITH_LEGS } else { FORMAT };
         let mut body = format!(
-            "{FORMAT}.{table}.{PLANNER_VERSION}.{:016x}.{groups}.{}",
+            "{format}.{table}.{PLANNER_VERSION}.{:016x}.{groups}.{}",
             self.fingerprint,
             slot(common)
         );
@@ -40,12 +49,16 @@ impl Token {
                 body.push_str(&format!(",{group}={}{runs}", slot(*place)));
             }
         }
+        if has_legs {
+            let net = |(leg, net): (&u32, &NetStep)| format!("{leg}={}", between(net));
+            body.push_str(&format!(".{}", self.nets.iter().map(net).collect::<Vec<_>>().join(",")));
+        }
         body
     }
 
     /// What most groups have; of several, the first in order, so that one state has one text.
-    fn common(&self) -> Option<Place> {
-        let mut counts: BTreeMap<Option<Place>, usize> = BTreeMap::new();
+    fn common(&self) -> Option<Stand> {
+        let mut counts: BTreeMap<Option<Stand>, usize> = BTreeMap::new();
         for place in &self.places {
             *counts.entry(*place).or_default() += 1;
         }
@@ -61,20 +74,29 @@ pub(in crate::table) fn checksum(text: &str) -> u32 {
     crc.sum()
 }
 
-fn slot(place: Option<Place>) -> String {
-    match place {
+fn slot(stand: Option<Stand>) -> String {
+    match stand {
         None => "-".into(),
-        Some(Place::Origin) => "o".into(),
-        Some(Place::After(id)) => format!("a{id}"),
-        Some(Place::Full(id, None)) => format!("f{id}"),
-        Some(Place::Full(id, Some(inside))) => format!("f{id}:{}", point(&inside)),
-        Some(Place::Within(id, inside)) => format!("w{id}:{}", point(&inside)),
-        Some(Place::Net(NetStep { from, to }, inside)) => {
-            let from = from.map_or("o".to_string(), |id| id.to_string());
-            let inside = inside.map_or(String::new(), |inside| format!(":{}", point(&inside)));
-            format!("n{from}:{to}{inside}")
-        }
+        Some(Stand { leg: 0, place }) => place_text(place),
+        Some(Stand { leg, place }) => format!("{}@{leg}", place_text(place)),
     }
+}
+
+fn place_text(place: Place) -> String {
+    match place {
+        Place::Origin => "o".into(),
+        Place::After(id) => format!("a{id}"),
+        Place::Full(id, None) => format!("f{id}"),
+        Place::Full(id, Some(inside)) => format!("f{id}:{}", point(&inside)),
+        Place::Within(id, inside) => format!("w{id}:{}", point(&inside)),
+        Place::Net(net, None) => format!("n{}", between(&net)),
+        Place::Net(net, Some(inside)) => format!("n{}:{}", between(&net), point(&inside)),
+    }
+}
+
+fn between(net: &NetStep) -> String {
+    let from = net.from.map_or("o".to_string(), |id| id.to_string());
+    format!("{from}:{}", net.to)
 }
 
 fn run(run: &Run) -> String {
@@ -104,11 +126,11 @@ impl FromStr for Token {
                 .with_context("begins with", text.chars().take(8).collect::<String>())
                 .with_hint("a token is one word that begins with `mw1.`"));
         };
-        if !rest.starts_with("1.") {
+        if !rest.starts_with("1.") && !rest.starts_with("2.") {
             let version: String = rest.chars().take_while(char::is_ascii_digit).collect();
             return Err(Error::invalid("the token was written by another version of Meltwater")
                 .with_context("token format", version)
-                .with_context("this version reads", 1)
+                .with_context("this version reads", "1 and 2")
                 .with_hint("resume with the version that wrote it, or choose a new start"));
         }
         let (body, sum) = text.rsplit_once('.').ok_or_else(|| damaged("it is cut off"))?;
@@ -121,7 +143,12 @@ impl FromStr for Token {
 
 fn parse_body(body: &str) -> Result<Token> {
     let parts: Vec<&str> = body.split('.').collect();
-    let [_, table, planner, fingerprint, groups, places] = parts.as_slice() else {
+    let (parts, nets) = match parts.as_slice() {
+        [FORMAT_WITH_LEGS, parts @ .., nets] => (parts, parse_nets(nets)?),
+        [_, parts @ ..] => (parts, BTreeMap::new()),
+        [] => (&[][..], BTreeMap::new()),
+    };
+    let [table, planner, fingerprint, groups, places] = parts else {
         return Err(damaged("it has not the parts of a token"));
     };
     let planner: u32 = planner.parse().map_err(|_| damaged("its planner version is no number"))?;
@@ -141,7 +168,7 @@ fn parse_body(body: &str) -> Result<Token> {
     let mut slots = places.split(',');
     let common = parse_slot(slots.next().unwrap_or_default())?;
     let places = vec![common; usize::from(groups)];
-    let mut token = Token { table, fingerprint, places, ahead: BTreeMap::new() };
+    let mut token = Token { table, fingerprint, places, nets, ahead: BTreeMap::new() };
     for slot in slots {
         let (group, place) = slot.split_once('=').ok_or_else(|| damaged("a group has no place"))?;
         let group: u8 = group.parse().map_err(|_| damaged("a group is no number"))?;
@@ -151,7 +178,7 @@ fn parse_body(body: &str) -> Result<Token> {
         *known = parse_slot(parts.next().unwrap_or_default())?;
         let runs = parts.map(parse_run).collect::<Result<Vec<Run>>>()?;
         if !runs.is_empty() {
-            if !known.is_some_and(|place| place.is_full()) {
+            if !known.is_some_and(|stand| stand.place.is_full()) {
                 return Err(damaged("a place has runs ahead of it that it cannot have"));
             }
             token.ahead.insert(group, runs);
@@ -166,36 +193,53 @@ fn parse_run(text: &str) -> Result<Run> {
     Ok(Run { from, to: parse_point(&to.split(':').collect::<Vec<_>>())? })
 }
 
-fn parse_slot(text: &str) -> Result<Option<Place>> {
+fn parse_nets(text: &str) -> Result<BTreeMap<u32, NetStep>> {
+    let net = |text: &str| {
+        let (leg, net) = text.split_once('=').ok_or_else(|| damaged("a leg has no beginning"))?;
+        Ok((parse_leg(leg)?, parse_net(&mut net.split(':'))?))
+    };
+    text.split(',').filter(|net| !net.is_empty()).map(net).collect()
+}
+
+fn parse_leg(text: &str) -> Result<u32> {
+    text.parse().map_err(|_| damaged("a leg is no number"))
+}
+
+fn parse_slot(text: &str) -> Result<Option<Stand>> {
+    if text == "-" {
+        return Ok(None);
+    }
+    let (place, leg) = text.split_once('@').unwrap_or((text, "0"));
+    Ok(Some(Stand { leg: parse_leg(leg)?, place: parse_place(place)? }))
+}
+
+fn parse_place(text: &str) -> Result<Place> {
     let Some(kind) = text.chars().next().filter(char::is_ascii) else {
         return Err(damaged("a place is empty"));
     };
     let mut fields = text[1..].split(':');
     Ok(match kind {
-        '-' => None,
-        'o' => Some(Place::Origin),
-        'a' => Some(Place::After(next_id(&mut fields)?)),
-        'f' => {
-            let id = next_id(&mut fields)?;
-            let fields: Vec<&str> = fields.collect();
-            let inside = (!fields.is_empty()).then(|| parse_point(&fields)).transpose()?;
-            Some(Place::Full(id, inside))
-        }
-        'w' => {
-            Some(Place::Within(next_id(&mut fields)?, parse_point(&fields.collect::<Vec<_>>())?))
-        }
-        'n' => {
-            let from = match text.get(1..3) {
-                Some("o:") => fields.next().and(None),
-                _ => Some(next_id(&mut fields)?),
-            };
-            let to = next_id(&mut fields)?;
-            let fields: Vec<&str> = fields.collect();
-            let inside = (!fields.is_empty()).then(|| parse_point(&fields)).transpose()?;
-            Some(Place::Net(NetStep { from, to }, inside))
-        }
+        'o' => Place::Origin,
+        'a' => Place::After(next_id(&mut fields)?),
+        'f' => Place::Full(next_id(&mut fields)?, parse_rest(fields)?),
+        'w' => Place::Within(next_id(&mut fields)?, parse_point(&fields.collect::<Vec<_>>())?),
+        'n' => Place::Net(parse_net(&mut fields)?, parse_rest(fields)?),
         _ => return Err(damaged("a place is of no known kind")),
     })
+}
+
+fn parse_net<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<NetStep> {
+    let from = match fields.next().unwrap_or_default() {
+        "o" => None,
+        id => Some(next_id(&mut [id].into_iter())?),
+    };
+    Ok(NetStep { from, to: next_id(fields)? })
+}
+
+/// The point that may stand behind a snapshot.
+fn parse_rest<'a>(fields: impl Iterator<Item = &'a str>) -> Result<Option<Inside>> {
+    let fields: Vec<&str> = fields.collect();
+    (!fields.is_empty()).then(|| parse_point(&fields)).transpose()
 }
 
 fn next_id<'a>(fields: &mut impl Iterator<Item = &'a str>) -> Result<SnapshotId> {
