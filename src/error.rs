@@ -138,6 +138,15 @@ impl Error {
         self
     }
 
+    /// The same error once more, without its cause: for each of those who wait for one answer.
+    pub(crate) fn again(&self) -> Self {
+        let Inner { kind, nothing_changed, .. } = *self.inner;
+        let (message, context) = (self.inner.message.clone(), self.inner.context.clone());
+        let hint = self.inner.hint.clone();
+        let inner = Inner { kind, message, context, hint, nothing_changed, source: None };
+        Self { inner: Box::new(inner) }
+    }
+
     /// Same error under another kind, for a caller who knows more about the outcome.
     pub fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.inner.kind = kind;

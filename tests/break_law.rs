@@ -141,7 +141,7 @@ fn replay(pair: &Pair, schema: &SchemaRef, sink: &Sink, bridged: &Bridged) -> Re
         bridged.whole.fetch_add(u64::from(part[0].0.net.is_some()), Ordering::Relaxed);
         for changes in part.chunk_by(|(a, _), (b, _)| a == b) {
             let commit = &changes[0].0;
-            let known: Vec<Change> = changes.iter().map(|(_, c)| known(c, schema)).collect();
+            let known: Vec<Change> = changes.iter().map(|(_, c)| c.known_to(schema)).collect();
             replica.apply(&known).map_err(|e| e.with_context("commit", format!("{commit:?}")))?;
             let expected = projected(&pair.past[&commit.snapshot_id.0], schema);
             if expected != replica.rows() {
@@ -154,12 +154,6 @@ fn replay(pair: &Pair, schema: &SchemaRef, sink: &Sink, bridged: &Bridged) -> Re
         true => Ok(()),
         false => Err(differ("everything", &expected, &replica.rows())),
     }
-}
-
-/// A change as far as today's schema knows its row.
-fn known(change: &Change, schema: &SchemaRef) -> Change {
-    let row = projected(std::slice::from_ref(&change.row), schema).remove(0);
-    Change { row, ..change.clone() }
 }
 
 async fn follow_pinned(seed: u64, order: Order, lives: &[Life], bridged: &Bridged) -> Result<()> {
@@ -181,7 +175,7 @@ async fn follow_pinned(seed: u64, order: Order, lives: &[Life], bridged: &Bridge
     let schema = pair.table.schema();
     if order != Order::Unordered {
         // A strict replica in the order of arrival: nothing goes before it came.
-        let changes: Vec<Change> = sink.changes().iter().map(|c| known(c, schema)).collect();
+        let changes: Vec<Change> = sink.changes().iter().map(|c| c.known_to(schema)).collect();
         Replica::default().apply(&changes)?;
     }
     replay(&pair, schema, &sink, bridged)
@@ -228,14 +222,7 @@ async fn follow_announced(seed: u64, lives: &[Life], bridged: &Bridged) -> Resul
             sink = Schemed::default();
         }
     }
-    let schema = pair.table.schema();
-    let known = sink.schema.as_ref().unwrap_or(schema);
-    let expected = projected(&projected(&pair.rows, known), schema);
-    let found = sink.replica.projected(schema);
-    match expected == found {
-        true => Ok(()),
-        false => Err(differ("following announced schemas", &expected, &found)),
-    }
+    sink.check(&pair)
 }
 
 #[test]

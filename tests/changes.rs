@@ -11,7 +11,7 @@ use meltwater::catalog::{Catalog, FileSystemCatalog, NewTable};
 use meltwater::clock::{Environment, ManualClock, SeededIds};
 use meltwater::maintenance::ConvertOptions;
 use meltwater::read::{ChangeKind, ChangeReadOptions, ChangeReader, Emit};
-use meltwater::scan::{ChangeClass, Grouping};
+use meltwater::scan::Grouping;
 use meltwater::spec::{
     Datum, NamespaceIdent, Reference, SnapshotId, SnapshotRef, TableIdent, Transform,
 };
@@ -20,6 +20,7 @@ use meltwater::table::{At, RemovedFile, Table};
 use meltwater::write::{AppendOptions, UpsertOptions};
 use meltwater::{ErrorKind, Result};
 use proptest::prelude::*;
+use support::replay::parts_of;
 use support::{AMOUNT, Row, Value, batch, key, region, row, rows, scan};
 
 /// One commit of a history. Numbers are drawn from small sets so that commits meet.
@@ -204,24 +205,8 @@ async fn changes_of(
     from: u64,
 ) -> Result<Vec<Vec<Change>>> {
     let planned = table.plan_changes(snapshot, grouping).await?;
-    let mut streams = Vec::new();
-    match planned.class() {
-        ChangeClass::Nothing => {}
-        ChangeClass::Inserts => {
-            for at in 0..planned.added_manifests().len() {
-                for file in planned.added_files(at).await? {
-                    streams.push(reader.read_file(file.task, from));
-                }
-            }
-        }
-        ChangeClass::Mixed => {
-            for unit in 0..planned.units().len() {
-                streams.push(reader.read_unit(planned.clone(), unit, from));
-            }
-        }
-    }
     let mut found = Vec::new();
-    for mut stream in streams {
+    for mut stream in parts_of(reader, &planned, from).await? {
         let (mut unit, mut last) = (Vec::new(), None);
         while let Some(part) = stream.try_next().await? {
             assert_eq!(part.records.schema(), *reader.arrow_schema());

@@ -1,9 +1,8 @@
 //! A scan stays within its memory budget, whatever deletes it meets, and so does a compaction that
 //! sorts more than that: allocations are counted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::Int64Array;
 use futures::TryStreamExt;
@@ -14,33 +13,18 @@ use meltwater::storage::Storage;
 use meltwater::table::Table;
 use meltwater::write::AppendOptions;
 
+#[path = "../benches/support/counting.rs"]
+mod counting;
 mod kit;
+
+use counting::{Counting, counted_from_here, peak};
 
 const MIB: usize = 1024 * 1024;
 /// Tests count the allocations of one process: one at a time.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting<System> = Counting(System);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scan_holds_no_more_than_its_budget_and_a_quarter() {
@@ -67,15 +51,14 @@ async fn a_scan_holds_no_more_than_its_budget_and_a_quarter() {
 
     for budget in [128 * MIB, 32 * MIB, 16 * MIB] {
         let scan = table.scan().memory_budget(budget as u64).parallelism(2);
-        let idle = HELD.load(Ordering::Relaxed);
-        PEAK.store(idle, Ordering::Relaxed);
+        let idle = counted_from_here();
         let mut batches = scan.to_batches().await.unwrap();
         let mut rows = 0;
         while let Some(batch) = batches.try_next().await.unwrap() {
             rows += batch.num_rows();
         }
         drop(batches);
-        let peak = PEAK.load(Ordering::Relaxed) - idle;
+        let peak = peak() - idle;
         assert_eq!(rows, 150_000, "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
     }
@@ -119,11 +102,10 @@ async fn a_sorting_compaction_holds_no_more_than_its_budget_and_a_quarter() {
             spill_directory: Some(folder.path().to_owned()),
             ..CompactOptions::default()
         };
-        let idle = HELD.load(Ordering::Relaxed);
-        PEAK.store(idle, Ordering::Relaxed);
+        let idle = counted_from_here();
         let table = table.refresh().await.unwrap();
         let report = table.compact(options).run().await.unwrap();
-        let peak = PEAK.load(Ordering::Relaxed) - idle;
+        let peak = peak() - idle;
         assert_eq!(report.report.after.rows, 3_000_000, "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
     }

@@ -151,11 +151,7 @@ fn a_stream_that_stops_and_goes_on_anywhere_tells_each_change_once() {
             let (pair, changes) = live(seed, Order::PerPartition, &lives).await?;
             // A strict replica in the order of arrival: nothing goes before it came.
             let schema = pair.table.schema();
-            let known = |change: &Change| {
-                let row = projected(std::slice::from_ref(&change.row), schema).remove(0);
-                Change { row, ..change.clone() }
-            };
-            let changes: Vec<Change> = changes.iter().map(known).collect();
+            let changes: Vec<Change> = changes.iter().map(|c| c.known_to(schema)).collect();
             let mut replica = Replica::default();
             replica.apply(&changes)?;
             if replica.rows() != projected(&pair.rows, schema) {
@@ -189,15 +185,7 @@ fn announced_schemas_and_the_changes_between_them_lead_to_the_table() {
             } else {
                 rest?;
             }
-            // What changed behind the last snapshot nobody was told yet.
-            let schema = pair.table.schema();
-            let known = sink.schema.as_ref().unwrap_or(schema);
-            let expected = projected(&projected(&pair.rows, known), schema);
-            let found = sink.replica.projected(schema);
-            match expected == found {
-                true => Ok(()),
-                false => Err(differ("following announced schemas", &expected, &found)),
-            }
+            sink.check(&pair)
         })
     });
 }
@@ -235,11 +223,7 @@ fn a_stream_without_order_tells_each_change_once_too() {
         block_on(async {
             let (pair, changes) = live(seed, Order::Unordered, &lives).await?;
             let schema = pair.table.schema();
-            let known = |change: &Change| {
-                let row = projected(std::slice::from_ref(&change.row), schema).remove(0);
-                Change { row, ..change.clone() }
-            };
-            let changes: Vec<Change> = changes.iter().map(known).collect();
+            let changes: Vec<Change> = changes.iter().map(|c| c.known_to(schema)).collect();
             replay(&pair, &by_snapshot(&pair, &changes))
         })
     });

@@ -2,10 +2,9 @@
 //! keep their drift, and a paused lane stops the others at the drift and not before. Allocations are
 //! counted.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array, StringArray};
@@ -16,29 +15,14 @@ use meltwater::read::Emit;
 use meltwater::spec::*;
 use meltwater::stream::{ChangeBatch, Lane, Start, StreamBuilder, StreamEvent, Until};
 
+#[path = "../benches/support/counting.rs"]
+mod counting;
 mod kit;
 
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
+use counting::{Counting, counted_from_here, held, peak};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: Counting<System> = Counting(System);
 
 /// Serializes the tests of this file: allocations are counted for the whole process.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -58,15 +42,8 @@ const BUDGET: usize = 32 * MIB;
 /// Long before the wall clock, which the metadata builder takes for changes without a snapshot.
 const NOW: i64 = 1_700_000_000_000;
 
-/// Starts to count: gives what is held now.
-fn counted_from_here() -> usize {
-    let idle = HELD.load(Ordering::Relaxed);
-    PEAK.store(idle, Ordering::Relaxed);
-    idle
-}
-
 fn assert_peak_below(budget: usize, idle: usize) {
-    let peak = PEAK.load(Ordering::Relaxed) - idle;
+    let peak = peak() - idle;
     assert!(peak <= budget, "{} of {} KiB", peak / 1024, budget / 1024);
 }
 
@@ -178,7 +155,7 @@ async fn a_slow_reader_with_millions_of_rows_behind_it_stays_within_its_budget()
     let idle = counted_from_here();
     let mut stream = behind.open().await.unwrap();
     // Nobody polls, and it fills what it may fill.
-    while HELD.load(Ordering::Relaxed) - idle < BUDGET / 8 {
+    while held() - idle < BUDGET / 8 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let (mut tally, mut batches) = (Tally::default(), 0u32);
@@ -264,8 +241,7 @@ async fn a_slow_reader_of_changes_with_many_deletes_stays_within_its_budget() {
     let table = kit::delete(&table, vec![gone]).await;
 
     for (emit, budget) in [(Emit::Changes, 64 * MIB), (Emit::Changes, 24 * MIB)] {
-        let idle = HELD.load(Ordering::Relaxed);
-        PEAK.store(idle, Ordering::Relaxed);
+        let idle = counted_from_here();
         let stream = table.stream().start(Start::Earliest).until(Until::CaughtUp).emit(emit);
         let mut changes = stream.lanes(4).memory_budget(budget as u64).open().await.unwrap();
         let (mut came, mut went, mut batches) = (0, 0, 0u32);
@@ -280,7 +256,7 @@ async fn a_slow_reader_of_changes_with_many_deletes_stays_within_its_budget() {
             }
         }
         drop(changes);
-        let peak = PEAK.load(Ordering::Relaxed) - idle;
+        let peak = peak() - idle;
         assert_eq!((came, went), (800_000, 266_667), "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
     }
@@ -302,8 +278,7 @@ async fn the_rows_of_a_whole_snapshot_stay_within_the_budget() {
         table = kit::append(&table, vec![file]).await;
     }
     for (lanes, decoders, budget) in [(1, 8, 64 * MIB), (3, 32, 64 * MIB), (1, 32, 24 * MIB)] {
-        let idle = HELD.load(Ordering::Relaxed);
-        PEAK.store(idle, Ordering::Relaxed);
+        let idle = counted_from_here();
         let stream = table.stream().start(Start::LatestFull).until(Until::CaughtUp).lanes(lanes);
         let stream = stream.full_parallelism(decoders).memory_budget(budget as u64);
         let mut changes = stream.open().await.unwrap();
@@ -317,7 +292,7 @@ async fn the_rows_of_a_whole_snapshot_stay_within_the_budget() {
             }
         }
         drop(changes);
-        let peak = PEAK.load(Ordering::Relaxed) - idle;
+        let peak = peak() - idle;
         assert_eq!(came, 800_000, "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
     }

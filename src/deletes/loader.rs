@@ -159,8 +159,12 @@ impl DeleteLoader {
             Ok(Arc::new(found.into_iter().map(|(path, b)| (path, Arc::new(b))).collect()))
         };
         let key = delete.file.file_path.clone();
-        let bitmaps: Bitmaps =
-            self.inner.positions.try_get_with(key, load).await.map_err(|e| shared(&e))?;
+        let bitmaps: Bitmaps = self
+            .inner
+            .positions
+            .try_get_with(key, load)
+            .await
+            .map_err(|e: Arc<Error>| e.again().with_source(e))?;
         Ok(bitmaps.get(path).cloned())
     }
 
@@ -313,18 +317,6 @@ impl EqualityDeletes {
 
 fn poisoned() -> Error {
     Error::internal("the table of delete groups was poisoned by a panic")
-}
-
-/// The same error for everybody who waited for one load.
-fn shared(error: &Arc<Error>) -> Error {
-    let mut copy = Error::new(error.kind(), error.message());
-    for (key, value) in error.context() {
-        copy = copy.with_context(key, value);
-    }
-    if let Some(hint) = error.hint() {
-        copy = copy.with_hint(hint);
-    }
-    copy.with_source(error.clone())
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ impl ManifestCache {
             Ok(Kept { value, bytes, _store: Arc::downgrade(&store) })
         };
         let kept = self.cache.try_get_with(key, load).await;
-        kept.map(|kept| kept.value).map_err(|e: Arc<Error>| share(&e))
+        kept.map(|kept| kept.value).map_err(|e: Arc<Error>| e.again().with_source(e))
     }
 }
 
@@ -200,18 +200,6 @@ fn check_length(bytes: &[u8], manifest: &ManifestFile) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The same error for each of those who waited for it.
-fn share(error: &Arc<Error>) -> Error {
-    let mut copy = Error::new(error.kind(), error.message());
-    for (key, value) in error.context() {
-        copy = copy.with_context(key, value);
-    }
-    if let Some(hint) = error.hint() {
-        copy = copy.with_hint(hint);
-    }
-    copy.with_source(error.clone())
 }
 
 fn list_entry_bytes(manifest: &ManifestFile) -> usize {

@@ -191,14 +191,7 @@ async fn a_stream_that_is_dropped_early_leaves_nothing_running() {
         assert!(stream.try_next().await.unwrap().is_some());
         drop(stream);
     }
-    let metrics = tokio::runtime::Handle::current().metrics();
-    for _ in 0..200 {
-        if metrics.num_alive_tasks() == 0 {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("{} tasks still run", metrics.num_alive_tasks());
+    kit::assert_nothing_runs().await;
 }
 
 #[tokio::test]

@@ -160,18 +160,3 @@ async fn a_given_store_serves_its_root() {
         assert_eq!(store.head(&"f".into()).await.unwrap().size, 1, "{root}");
     }
 }
-
-/// Says what a sync costs on this machine: `cargo test --lib sync_cost -- --ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement, not a check"]
-async fn sync_cost() {
-    for (name, value) in [("synced", "true"), ("not synced", "false")] {
-        let (_guard, root) = folder();
-        let storage = Storage::new([("local.sync".to_string(), value.to_string())].into());
-        let start = std::time::Instant::now();
-        for i in 0..200 {
-            storage.write(&format!("{root}/{i}"), Bytes::from(vec![1; 4096])).await.unwrap();
-        }
-        println!("{name}: {:?} a file", start.elapsed() / 200);
-    }
-}

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use tokio::task::JoinSet;
 
 use super::batch::{ChangeBatch, StreamEvent};
-use super::failure::{again, dropped, in_lane};
+use super::failure::{dropped, in_lane};
 use super::groups::lane_of;
 use super::hub::Hub;
 use super::split::Out;
@@ -166,7 +166,7 @@ impl Consumer {
     /// `Unavailable` it goes on when it is asked again (STR-10).
     fn end(&mut self, state: &mut State) -> Option<Option<Error>> {
         let end = if state.is_done(&self.lanes) {
-            state.refused.as_ref().map(again)
+            state.refused.as_ref().map(Error::again)
         } else if let Some((lane, error)) = &state.failed
             && state.is_taken(&self.lanes)
         {
@@ -177,7 +177,7 @@ impl Consumer {
                 self.hub.ring_planner();
                 return Some(Some(error));
             }
-            state.stopped = Some(again(&error));
+            state.stopped = Some(error.again());
             Some(error)
         } else {
             Some(dropped(state.waits_for_dropped(&self.lanes)?))

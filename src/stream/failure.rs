@@ -2,16 +2,6 @@
 
 use crate::error::Error;
 
-/// The error once more, without its cause.
-pub(super) fn again(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.message());
-    let copy = error.context().fold(copy, |copy, (key, value)| copy.with_context(key, value));
-    match error.hint() {
-        Some(hint) => copy.with_hint(hint),
-        None => copy,
-    }
-}
-
 /// For the lanes beside the one that failed.
 pub(super) fn in_lane(lane: usize, error: &Error) -> Error {
     let told = Error::new(error.kind(), format!("another lane failed: {}", error.message()));

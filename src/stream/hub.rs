@@ -7,7 +7,6 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::ahead::{Allowance, Held};
-use super::failure::again;
 use super::lane_state::LaneState;
 use super::meters::Meters;
 use super::split::{Out, Split};
@@ -197,7 +196,7 @@ impl Hub {
         let mut state = self.state();
         let is_over = error.kind() != ErrorKind::Unavailable;
         if is_over && state.failed.is_none() {
-            state.failed = Some((lane, again(&error)));
+            state.failed = Some((lane, error.again()));
         }
         if let Some(lane) = state.lanes.get_mut(lane) {
             lane.put_back(left);

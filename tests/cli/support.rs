@@ -94,6 +94,23 @@ impl Desk {
         desk
     }
 
+    /// As [`Desk::with_orders`], with more rows than fit into a pipe.
+    pub fn with_many_orders() -> Self {
+        let desk = Self::with_orders();
+        let row = |id| format!("{{\"id\":{id},\"name\":\"some text\"}}\n");
+        desk.ok_with(&["append", "t.t", "-"], &(10..60_000).map(row).collect::<String>());
+        desk
+    }
+
+    /// Runs for a reader who leaves after a line, and insists on success without a word.
+    pub fn read_one_line_of(&self, words: &[&str]) {
+        let script = format!("{} {} | head -1", binary(), words.join(" "));
+        let mut shell = Command::new("bash");
+        shell.args(["-o", "pipefail", "-c", &script]).current_dir(self.path(""));
+        let said = said(shell.output().unwrap());
+        assert!(said.code == 0 && said.err.is_empty(), "{words:?}: {}", said.err);
+    }
+
     /// The ids of `t.t`, sorted.
     pub fn ids(&self) -> Vec<i64> {
         self.ids_where(&[])

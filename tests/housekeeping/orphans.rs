@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use meltwater::ErrorKind;
@@ -13,10 +12,7 @@ use meltwater::catalog::{Catalog, NewTable, SqlCatalog};
 use meltwater::maintenance::{Maintainer, OrphanOptions, PrefixMismatch};
 use meltwater::object_store::memory::InMemory;
 use meltwater::object_store::path::Path;
-use meltwater::object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
-};
+use meltwater::object_store::{ObjectMeta, ObjectStore, Result as StoreResult};
 use meltwater::spec::{
     DataContentType, DataFile, NamespaceIdent, NestedField, PartitionKey, PrimitiveType, Schema,
     StatisticsFile, TableIdent, TableUpdate, Type,
@@ -25,6 +21,7 @@ use meltwater::storage::Storage;
 use meltwater::table::{Table, WriteResult};
 use tokio::sync::Notify;
 
+use crate::kit::layer::{Layer, Layered};
 use crate::yard::{FOLDER, Yard, all, days, needs};
 
 #[tokio::test]
@@ -121,7 +118,7 @@ async fn younger_files_need_an_explicit_word() {
 #[tokio::test]
 async fn what_is_committed_while_the_folder_is_listed_stays() {
     // A file that waits for its commit, too old for its own good.
-    let store = Arc::new(ListedStore::new());
+    let store = Arc::new(Layered(ListedStore::default()));
     let yard = Yard::on(store.clone(), &[], None).await;
     yard.append().await;
     let late = yard.file(DataContentType::Data).await;
@@ -145,7 +142,7 @@ async fn what_is_committed_while_the_folder_is_listed_stays() {
 }
 
 /// A store whose next listing of everything is held back once it is made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ListedStore {
     inner: InMemory,
     hold: AtomicBool,
@@ -153,51 +150,9 @@ struct ListedStore {
     go_on: Arc<Notify>,
 }
 
-impl ListedStore {
-    fn new() -> Self {
-        Self {
-            inner: InMemory::new(),
-            hold: AtomicBool::new(false),
-            listed: Arc::default(),
-            go_on: Arc::default(),
-        }
-    }
-}
-
-impl std::fmt::Display for ListedStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ListedStore({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for ListedStore {
-    async fn put_opts(
-        &self,
-        to: &Path,
-        bytes: PutPayload,
-        options: PutOptions,
-    ) -> StoreResult<PutResult> {
-        self.inner.put_opts(to, bytes, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        to: &Path,
-        options: PutMultipartOptions,
-    ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(to, options).await
-    }
-
-    async fn get_opts(&self, from: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        self.inner.get_opts(from, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
-        self.inner.delete_stream(locations)
+impl Layer for ListedStore {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.inner
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
@@ -213,14 +168,6 @@ impl ObjectStore for ListedStore {
             stream::iter(all)
         };
         stream::once(held).flatten().boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 

@@ -2,129 +2,31 @@
 //! making Parquet files of any shape.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod catalog;
+pub mod layer;
+
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{Field, Schema as ArrowSchema};
 use arrow::record_batch::RecordBatch;
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 
-use meltwater::catalog::{Catalog, LoadedTable, NewTable};
+use meltwater::Result;
 use meltwater::manifest::{ManifestCodec, ManifestWriter, write_manifest_list};
 use meltwater::scan::TableScan;
 use meltwater::spec::*;
 use meltwater::storage::{PathMap, Storage};
 use meltwater::table::{Table, WriteResult};
-use meltwater::{Error, ErrorKind, Result};
 
-/// Knows tables by name and swaps them under a lock; nothing else.
-#[derive(Debug, Default)]
-pub struct MemoryCatalog {
-    storage: Storage,
-    tables: Mutex<HashMap<TableIdent, (TableMetadataRef, usize)>>,
-    silent: Arc<AtomicBool>,
-}
-
-impl MemoryCatalog {
-    fn loaded(&self, metadata: TableMetadataRef, version: usize) -> LoadedTable {
-        let metadata_location = location(version);
-        LoadedTable {
-            metadata,
-            metadata_location,
-            config: HashMap::new(),
-            storage: self.storage.clone(),
-        }
-    }
-
-    fn put(&self, ident: &TableIdent, metadata: TableMetadata) -> LoadedTable {
-        let mut tables = self.tables.lock().unwrap();
-        let version = tables.get(ident).map_or(1, |(_, version)| version + 1);
-        let metadata = Arc::new(metadata);
-        tables.insert(ident.clone(), (metadata.clone(), version));
-        self.loaded(metadata, version)
-    }
-}
-
-fn location(version: usize) -> String {
-    format!("memory:///t/metadata/v{version}.metadata.json")
-}
-
-fn not_here<T>() -> Result<T> {
-    Err(Error::unsupported("not part of the test catalog"))
-}
-
-#[async_trait]
-impl Catalog for MemoryCatalog {
-    fn name(&self) -> &str {
-        "memory"
-    }
-    fn storage(&self) -> &Storage {
-        &self.storage
-    }
-    async fn create_namespace(&self, _: &NamespaceIdent, _: HashMap<String, String>) -> Result<()> {
-        not_here()
-    }
-    async fn list_namespaces(&self, _: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
-        not_here()
-    }
-    async fn namespace_properties(&self, _: &NamespaceIdent) -> Result<HashMap<String, String>> {
-        not_here()
-    }
-    async fn drop_namespace(&self, _: &NamespaceIdent) -> Result<()> {
-        not_here()
-    }
-    async fn list_tables(&self, _: &NamespaceIdent) -> Result<Vec<TableIdent>> {
-        not_here()
-    }
-    async fn create_table(&self, _: &TableIdent, _: NewTable) -> Result<LoadedTable> {
-        not_here()
-    }
-    async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
-        if self.silent.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Unavailable, "the catalog gives no answer"));
-        }
-        let found = self.tables.lock().unwrap().get(ident).cloned();
-        let (metadata, version) =
-            found.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such table"))?;
-        Ok(self.loaded(metadata, version))
-    }
-    async fn register_table(&self, _: &TableIdent, _: &str) -> Result<LoadedTable> {
-        not_here()
-    }
-    async fn rename_table(&self, _: &TableIdent, _: &TableIdent) -> Result<()> {
-        not_here()
-    }
-    async fn drop_table(&self, _: &TableIdent) -> Result<LoadedTable> {
-        not_here()
-    }
-    async fn changed_since(&self, ident: &TableIdent, metadata_location: &str) -> Result<bool> {
-        Ok(self.load_table(ident).await?.metadata_location != metadata_location)
-    }
-    async fn commit(
-        &self,
-        ident: &TableIdent,
-        requirements: Vec<TableRequirement>,
-        updates: Vec<TableUpdate>,
-    ) -> Result<LoadedTable> {
-        let current = self.load_table(ident).await?;
-        for requirement in &requirements {
-            requirement.check(Some(&current.metadata))?;
-        }
-        let location = Some(current.metadata_location.clone());
-        let mut builder = current.metadata.as_ref().clone().into_builder(location);
-        for update in updates {
-            builder = update.apply(builder)?;
-        }
-        Ok(self.put(ident, builder.build()?.metadata))
-    }
-}
+use catalog::MemoryCatalog;
 
 fn name() -> TableIdent {
     TableIdent::from_strs(["ns", "t"]).unwrap()
@@ -161,15 +63,13 @@ pub fn table_in(
         FormatVersion::V2,
         properties,
     );
-    let catalog = MemoryCatalog { storage, ..MemoryCatalog::default() };
-    registered(catalog, built.unwrap().build().unwrap().metadata)
+    registered(MemoryCatalog::over(storage), built.unwrap().build().unwrap().metadata)
 }
 
 /// The same version of a table in a catalog that gives no answer while the switch is on.
 pub fn with_silence(table: &Table) -> (Table, Arc<AtomicBool>) {
-    let silent = Arc::new(AtomicBool::new(false));
-    let storage = table.storage().clone();
-    let catalog = MemoryCatalog { storage, silent: silent.clone(), ..MemoryCatalog::default() };
+    let catalog = MemoryCatalog::over(table.storage().clone());
+    let silent = catalog.silent.clone();
     (registered(catalog, table.metadata().as_ref().clone()), silent)
 }
 
@@ -178,14 +78,12 @@ pub fn made_at(table: &Table, time_ms: i64) -> Table {
     let mut json = serde_json::to_value(table.metadata().as_ref()).unwrap();
     json["last-updated-ms"] = time_ms.into();
     let metadata = serde_json::from_value(json).unwrap();
-    let storage = table.storage().clone();
-    registered(MemoryCatalog { storage, ..MemoryCatalog::default() }, metadata)
+    registered(MemoryCatalog::over(table.storage().clone()), metadata)
 }
 
 /// The same version of a table in a catalog of its own, its files read from another store.
 pub fn moved(table: &Table, storage: Storage) -> Table {
-    let catalog = MemoryCatalog { storage, ..MemoryCatalog::default() };
-    registered(catalog, table.metadata().as_ref().clone())
+    registered(MemoryCatalog::over(storage), table.metadata().as_ref().clone())
 }
 
 fn registered(catalog: MemoryCatalog, metadata: TableMetadata) -> Table {
@@ -200,7 +98,7 @@ pub fn foreign(folder: &Path, metadata: &Path, from: &str) -> Table {
     let metadata: TableMetadata = serde_json::from_slice(&json).unwrap();
     let paths = PathMap::new().with(from, folder.to_str().unwrap());
     let storage = Storage::default().with_path_map(paths);
-    registered(MemoryCatalog { storage, ..MemoryCatalog::default() }, metadata)
+    registered(MemoryCatalog::over(storage), metadata)
 }
 
 /// Changes the metadata through its builder, as a schema or spec change would.
@@ -377,6 +275,18 @@ async fn commit_unchecked(
         .with_schema_id(table.schema().schema_id())
         .build();
     changed(table, |b| b.set_branch_snapshot(snapshot, MAIN_BRANCH)).await
+}
+
+/// Of all tasks of this runtime none is left, or will be soon.
+pub async fn assert_nothing_runs() {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    for _ in 0..200 {
+        if metrics.num_alive_tasks() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} tasks still run", metrics.num_alive_tasks());
 }
 
 pub async fn batches(scan: &TableScan) -> Result<Vec<RecordBatch>> {

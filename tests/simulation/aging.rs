@@ -2,7 +2,6 @@
 //! pieces of work, and an oracle of what nothing names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,14 +12,12 @@ use meltwater::catalog::{LoadedTable, read_metadata};
 use meltwater::clock::{Clock, ManualClock};
 use meltwater::manifest::ManifestCache;
 use meltwater::object_store::path::Path;
-use meltwater::object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result as StoreResult,
-};
+use meltwater::object_store::{ListResult, ObjectMeta, ObjectStore, Result as StoreResult};
 use meltwater::table::Table;
 use meltwater::{Error, ErrorKind, Result};
 
 use crate::World;
+use crate::layer::{Layer, Layered};
 
 /// Orphans are older than three days.
 const JUMP: Duration = Duration::from_secs(4 * 24 * 60 * 60);
@@ -35,16 +32,19 @@ pub struct AgingStore {
 }
 
 impl AgingStore {
-    pub fn new(inner: Arc<dyn ObjectStore>, clock: Arc<ManualClock>) -> Self {
-        Self { inner, clock, old: Mutex::default() }
+    pub fn over(inner: Arc<dyn ObjectStore>, clock: Arc<ManualClock>) -> Layered<Self> {
+        Layered(Self { inner, clock, old: Mutex::default() })
     }
 
-    fn stamp(&self, mut meta: ObjectMeta) -> ObjectMeta {
-        let old = self.old.lock().expect("nobody panics");
-        let made_ms = old.get(&meta.location).copied().unwrap_or_else(|| self.clock.now_ms());
-        let stamped = chrono::DateTime::from_timestamp_millis(made_ms);
-        meta.last_modified = stamped.expect("a time of this world");
-        meta
+    /// Stamps files as of now.
+    fn stamp(&self) -> impl Fn(ObjectMeta) -> ObjectMeta + Send + use<> {
+        let old = self.old.lock().expect("nobody panics").clone();
+        let now_ms = self.clock.now_ms();
+        move |meta| {
+            let made_ms = old.get(&meta.location).copied().unwrap_or(now_ms);
+            let made = chrono::DateTime::from_timestamp_millis(made_ms);
+            ObjectMeta { last_modified: made.expect("a time of this world"), ..meta }
+        }
     }
 
     /// Days pass. Returns the files that are older than they by now.
@@ -61,66 +61,20 @@ impl AgingStore {
     }
 }
 
-impl fmt::Display for AgingStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AgingStore({})", self.inner)
-    }
-}
-
 #[async_trait]
-impl ObjectStore for AgingStore {
-    async fn put_opts(
-        &self,
-        to: &Path,
-        bytes: PutPayload,
-        options: PutOptions,
-    ) -> StoreResult<PutResult> {
-        self.inner.put_opts(to, bytes, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        to: &Path,
-        options: PutMultipartOptions,
-    ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(to, options).await
-    }
-
-    async fn get_opts(&self, from: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        self.inner.get_opts(from, options).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
-        self.inner.delete_stream(locations)
+impl Layer for AgingStore {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.inner
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        let mut listing = self.inner.list(prefix);
-        // The stream outlives the borrow: what it says is stamped as of now.
-        let now = Self {
-            inner: self.inner.clone(),
-            clock: Arc::new(ManualClock::new(
-                u64::try_from(self.clock.now_ms()).expect("after 1970"),
-            )),
-            old: Mutex::new(self.old.lock().expect("nobody panics").clone()),
-        };
-        futures::stream::poll_fn(move |context| listing.poll_next_unpin(context))
-            .map_ok(move |meta| now.stamp(meta))
-            .boxed()
+        self.inner.list(prefix).map_ok(self.stamp()).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        let ListResult { common_prefixes, objects, .. } =
-            self.inner.list_with_delimiter(prefix).await?;
-        let objects = objects.into_iter().map(|meta| self.stamp(meta)).collect();
-        Ok(ListResult { common_prefixes, objects })
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.inner.copy_opts(from, to, options).await
+        let listing = self.inner.list_with_delimiter(prefix).await?;
+        let objects = listing.objects.into_iter().map(self.stamp()).collect();
+        Ok(ListResult { objects, ..listing })
     }
 }
 

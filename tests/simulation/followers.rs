@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use meltwater::Result;
 use meltwater::clock::{IdGenerator, SeededIds};
 use meltwater::stream::{ChangeBatch, ChangeStream, Start, StreamEvent, Until};
 use meltwater::table::{At, PositionStore, Table, Token};
-use meltwater::{Error, Result};
 
 use crate::support::replay::{Change, Replica, changes_in};
 use crate::support::{differ, scan};
@@ -50,7 +50,7 @@ pub async fn exact(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Result<()
     loop {
         let last = quiet.get();
         let life = live_exactly(&world, actor, &dice, last, &mut replica, &mut token).await;
-        world.trace(&format!("f{actor}"), &life.as_ref().map(|_| ()).map_err(copy));
+        world.trace(&format!("f{actor}"), &life);
         match life {
             Ok(Life::CaughtUp) if last => break,
             Ok(_) => {}
@@ -64,10 +64,6 @@ pub async fn exact(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Result<()
         return Err(differ("following with a token", &expected, &found));
     }
     Ok(())
-}
-
-fn copy(error: &Error) -> Error {
-    Error::new(error.kind(), error.to_string())
 }
 
 async fn live_exactly(
@@ -120,7 +116,7 @@ pub async fn named(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Result<()
         let life = live_named(&world, actor, &dice, last, &mut came).await;
         // What is told again is told in the same words.
         seen.extend(came.into_iter().filter(|change| known.insert(change.clone())));
-        world.trace(&format!("n{actor}"), &life.as_ref().map(|_| ()).map_err(copy));
+        world.trace(&format!("n{actor}"), &life);
         match life {
             Ok(Life::CaughtUp) if last => break,
             Ok(_) => {}

@@ -10,7 +10,7 @@ use meltwater::clock::{IdGenerator, SeededIds};
 use meltwater::spec::SnapshotId;
 use meltwater::stream::{OnGap, Start, StreamEvent, Until};
 use meltwater::table::{At, RefUpdate, Table, Token};
-use meltwater::{Error, ErrorKind, Result};
+use meltwater::{ErrorKind, Result};
 
 use crate::keepers::did;
 use crate::support::replay::{Replica, changes_in};
@@ -39,7 +39,7 @@ pub async fn over_gaps(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Resul
     for life in 0.. {
         let last = quiet.get();
         let lived = live(&world, actor, &dice, last, &mut sink).await;
-        world.trace(&format!("g{actor}-{life}"), &lived.as_ref().map(|_| ()).map_err(copy));
+        world.trace(&format!("g{actor}-{life}"), &lived);
         match lived {
             Ok(Some(_)) if last => break,
             Ok(Some(end)) => {
@@ -67,10 +67,6 @@ pub async fn over_gaps(world: World, actor: u64, quiet: Rc<Cell<bool>>) -> Resul
         true => Ok(()),
         false => Err(differ("following over gaps", &expected, &found)),
     }
-}
-
-fn copy(error: &Error) -> Error {
-    Error::new(error.kind(), error.to_string())
 }
 
 /// Where snapshots expire at once, what was just seen may be gone when it is asked for.

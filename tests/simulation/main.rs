@@ -9,6 +9,8 @@ mod aging;
 mod followers;
 mod gaps;
 mod keepers;
+#[path = "../kit/layer.rs"]
+mod layer;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -60,7 +62,7 @@ struct Book {
 struct World {
     store: Arc<dyn ObjectStore>,
     /// The same store: its files grow old when days pass.
-    aging: Arc<aging::AgingStore>,
+    aging: Arc<layer::Layered<aging::AgingStore>>,
     clock: Arc<ManualClock>,
     /// Read by whoever is at work: days pass only between two pieces of work.
     at_work: Rc<tokio::sync::RwLock<()>>,
@@ -170,9 +172,9 @@ impl World {
     }
 
     /// Tells what happens when one seed is replayed.
-    fn trace(&self, mark: &str, outcome: &Result<()>) {
+    fn trace<T>(&self, mark: &str, outcome: &Result<T>) {
         if std::env::var_os("MELTWATER_SEED").is_some() {
-            eprintln!("{mark}: {outcome:?}");
+            eprintln!("{mark}: {:?}", outcome.as_ref().map(|_| ()));
         }
     }
 
@@ -399,7 +401,7 @@ fn simulate(seed: u64) -> Result<()> {
         .build()
         .map_err(|e| Error::internal("no runtime").with_source(e))?;
     let clock = Arc::new(ManualClock::new(NOW_MS));
-    let aging = Arc::new(aging::AgingStore::new(Arc::new(InMemory::new()), clock.clone()));
+    let aging = Arc::new(aging::AgingStore::over(Arc::new(InMemory::new()), clock.clone()));
     let world = World {
         store: aging.clone(),
         aging,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use meltwater::read::{ChangeKind, ChangeReader, ChangeRows};
-use meltwater::scan::{ChangeClass, Grouping};
+use meltwater::scan::{ChangeClass, Grouping, SnapshotChanges};
 use meltwater::spec::{SchemaRef, SnapshotId, SnapshotRef};
 use meltwater::stream::ChangeBatch;
 use meltwater::table::Table;
@@ -20,6 +21,14 @@ pub struct Change {
     pub ordinal: u64,
     pub kind: ChangeKind,
     pub row: Row,
+}
+
+impl Change {
+    /// The same change, as far as the schema knows its row.
+    pub fn known_to(&self, schema: &SchemaRef) -> Self {
+        let row = projected(std::slice::from_ref(&self.row), schema).remove(0);
+        Self { row, ..self.clone() }
+    }
 }
 
 /// The changes of a stream's batch; the table has the given schema.
@@ -55,6 +64,21 @@ pub async fn changes_of(
 ) -> Result<Vec<Vec<Change>>> {
     let plan = table.plan_changes(snapshot, grouping).await?;
     let id = snapshot.snapshot_id();
+    let mut changes = Vec::new();
+    for part in parts_of(reader, &plan, from).await? {
+        let batches: Vec<ChangeRows> = part.try_collect().await?;
+        let of = |batch: &ChangeRows| changes_read(table.schema(), id, batch);
+        changes.push(batches.iter().flat_map(of).collect());
+    }
+    Ok(changes)
+}
+
+/// The files and units of one snapshot, each as a reader gives it from an ordinal on.
+pub async fn parts_of(
+    reader: &Arc<ChangeReader>,
+    plan: &Arc<SnapshotChanges>,
+    from: u64,
+) -> Result<Vec<BoxStream<'static, Result<ChangeRows>>>> {
     let mut parts = Vec::new();
     match plan.class() {
         ChangeClass::Nothing => {}
@@ -71,13 +95,7 @@ pub async fn changes_of(
             }
         }
     }
-    let mut changes = Vec::new();
-    for part in parts {
-        let batches: Vec<ChangeRows> = part.try_collect().await?;
-        let of = |batch: &ChangeRows| changes_read(table.schema(), id, batch);
-        changes.push(batches.iter().flat_map(of).collect());
-    }
-    Ok(changes)
+    Ok(parts)
 }
 
 /// The snapshots that lead to the head of `main`, oldest first.

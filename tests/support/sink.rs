@@ -9,7 +9,9 @@ use meltwater::spec::SchemaRef;
 use meltwater::stream::{ChangeBatch, CommitInfo, Start, StreamBuilder, StreamEvent, Until};
 use meltwater::table::{Table, Token};
 
-use super::replay::{Change, Replica, changes_in};
+use super::differ;
+use super::history::Pair;
+use super::replay::{Change, Replica, changes_in, projected};
 
 /// Where a sink stops in a batch when it takes about `rows` of it: an update is told whole or
 /// not at all.
@@ -29,6 +31,35 @@ fn stored(batch: &ChangeBatch, rows: usize) -> Result<Token> {
     token.to_string().parse()
 }
 
+/// Follows with the token until `rows` more rows came, then dies in the middle of a batch. What
+/// comes goes to `keep`, with the number of rows that it takes of a batch.
+async fn follow(
+    token: &mut Option<Token>,
+    stream: StreamBuilder,
+    rows: usize,
+    mut keep: impl FnMut(&StreamEvent, usize) -> Result<()>,
+) -> Result<()> {
+    let start = token.clone().map_or(Start::Earliest, Start::At);
+    let mut changes = stream.start(start).until(Until::CaughtUp).open().await?;
+    let mut left = rows;
+    while let Some(event) = changes.try_next().await? {
+        let StreamEvent::Batch(batch) = &event else {
+            keep(&event, 0)?;
+            continue;
+        };
+        let taken = cut(batch, left);
+        keep(&event, taken)?;
+        if taken > 0 {
+            *token = Some(stored(batch, taken)?);
+        }
+        if taken < batch.kinds.len() {
+            return Ok(());
+        }
+        left -= taken;
+    }
+    Ok(())
+}
+
 /// Keeps changes in the order in which they came.
 #[derive(Default)]
 pub struct Sink {
@@ -37,30 +68,22 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Follows with the token until `rows` more rows came, then dies in the middle of a batch.
+    /// Follows until `rows` more rows came.
     pub async fn follow(
         &mut self,
         table: &Table,
         stream: StreamBuilder,
         rows: usize,
     ) -> Result<()> {
-        let start = self.token.clone().map_or(Start::Earliest, Start::At);
-        let mut changes = stream.start(start).until(Until::CaughtUp).open().await?;
-        let mut left = rows;
-        while let Some(event) = changes.try_next().await? {
-            let StreamEvent::Batch(batch) = event else { continue };
-            let taken = cut(&batch, left);
-            let came = changes_in(table.schema(), &batch).into_iter().take(taken);
-            self.told.extend(came.map(|change| (batch.commit.clone(), change)));
-            if taken > 0 {
-                self.token = Some(stored(&batch, taken)?);
+        let Self { told, token } = self;
+        let keep = |event: &StreamEvent, taken| {
+            if let StreamEvent::Batch(batch) = event {
+                let came = changes_in(table.schema(), batch).into_iter().take(taken);
+                told.extend(came.map(|change| (batch.commit.clone(), change)));
             }
-            if taken < batch.kinds.len() {
-                return Ok(());
-            }
-            left -= taken;
-        }
-        Ok(())
+            Ok(())
+        };
+        follow(token, stream, rows, keep).await
     }
 
     pub fn changes(&self) -> Vec<Change> {
@@ -71,46 +94,58 @@ impl Sink {
 /// A sink that is told of schema changes: its rows are those of the last one.
 #[derive(Default)]
 pub struct Schemed {
-    pub replica: Replica,
-    pub schema: Option<SchemaRef>,
     pub token: Option<Token>,
+    rows: SchemedRows,
+}
+
+#[derive(Default)]
+struct SchemedRows {
+    replica: Replica,
+    schema: Option<SchemaRef>,
 }
 
 impl Schemed {
-    /// Follows with the token until `rows` more rows came, then dies in the middle of a batch.
+    /// Follows until `rows` more rows came.
     pub async fn follow(
         &mut self,
         table: &Table,
         stream: StreamBuilder,
         rows: usize,
     ) -> Result<()> {
-        let start = self.token.clone().map_or(Start::Earliest, Start::At);
-        let mut changes = stream.start(start).until(Until::CaughtUp).open().await?;
-        let mut left = rows;
-        while let Some(event) = changes.try_next().await? {
-            match event {
-                StreamEvent::Watermark(_) => {}
-                StreamEvent::Schema(change) => {
-                    let of = table.snapshot(change.commit.snapshot_id)?;
-                    assert_eq!(&change.schema, table.schema_of(&of), "that of the snapshot");
-                    self.replica = self.replica.in_schema(&change.schema);
-                    self.schema = Some(change.schema);
-                }
-                StreamEvent::Batch(batch) => {
-                    let taken = cut(&batch, left);
-                    let came = self.changes_in(table, &batch)?;
-                    self.replica.apply(&came[..taken])?;
-                    if taken > 0 {
-                        self.token = Some(stored(&batch, taken)?);
-                    }
-                    if taken < batch.kinds.len() {
-                        return Ok(());
-                    }
-                    left -= taken;
-                }
+        let Self { token, rows: kept } = self;
+        follow(token, stream, rows, |event, taken| kept.keep(table, event, taken)).await
+    }
+
+    /// Its rows are those of the table, as far as it was told: nobody tells of a schema that
+    /// changed behind the last snapshot.
+    pub fn check(&self, pair: &Pair) -> Result<()> {
+        let schema = pair.table.schema();
+        let known = self.rows.schema.as_ref().unwrap_or(schema);
+        let expected = projected(&projected(&pair.rows, known), schema);
+        let found = self.rows.replica.projected(schema);
+        match expected == found {
+            true => Ok(()),
+            false => Err(differ("following announced schemas", &expected, &found)),
+        }
+    }
+}
+
+impl SchemedRows {
+    fn keep(&mut self, table: &Table, event: &StreamEvent, taken: usize) -> Result<()> {
+        match event {
+            StreamEvent::Watermark(_) => Ok(()),
+            StreamEvent::Schema(change) => {
+                let of = table.snapshot(change.commit.snapshot_id)?;
+                assert_eq!(&change.schema, table.schema_of(&of), "that of the snapshot");
+                self.replica = self.replica.in_schema(&change.schema);
+                self.schema = Some(change.schema.clone());
+                Ok(())
+            }
+            StreamEvent::Batch(batch) => {
+                let came = self.changes_in(table, batch)?;
+                self.replica.apply(&came[..taken])
             }
         }
-        Ok(())
     }
 
     fn changes_in(&mut self, table: &Table, batch: &ChangeBatch) -> Result<Vec<Change>> {

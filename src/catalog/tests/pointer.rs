@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, PutOptions, PutPayload, PutResult};
 
 use crate::catalog::{Catalog, FileSystemCatalog, LoadedTable, StaticCatalog, parse_ident};
 use crate::clock::{Clock, Environment, ManualClock, SeededIds};
 use crate::error::ErrorKind;
+use crate::kit::layer::{Layer, Layered};
 use crate::spec::TableIdent;
 use crate::storage::{PathMap, Storage};
 use crate::testing::catalog_contract::{commit_snapshot, new_table, set};
@@ -222,70 +226,33 @@ async fn write_through_faults(storage: Storage, t: TableIdent, writer: i64) -> V
     outcomes
 }
 
+/// A store whose create-if-absent overwrites, as some S3 look-alikes do.
+#[derive(Debug, Default)]
+struct Careless(InMemory);
+
+#[async_trait]
+impl Layer for Careless {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.0
+    }
+
+    async fn put_opts(
+        &self,
+        to: &Path,
+        bytes: PutPayload,
+        _: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        self.0.put_opts(to, bytes, PutOptions::default()).await
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_lets_two_creators_win_is_refused() {
-    let store = Arc::new(careless::Careless(InMemory::new()));
+    let store = Arc::new(Layered(Careless::default()));
     let storage = Storage::default().with_store("memory://", store);
     let catalog = FileSystemCatalog::new("memory:///w", storage);
     let t = parse_ident("ns.t").unwrap();
     let error = catalog.create_namespace(t.namespace(), HashMap::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.hint().unwrap().contains("conditional"));
-}
-
-mod careless {
-    //! A store whose create-if-absent overwrites, as some S3 look-alikes do.
-
-    use async_trait::async_trait;
-    use futures::stream::BoxStream;
-    use object_store::memory::InMemory;
-    use object_store::path::Path;
-    use object_store::*;
-
-    #[derive(Debug)]
-    pub struct Careless(pub InMemory);
-
-    impl std::fmt::Display for Careless {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("Careless")
-        }
-    }
-
-    #[async_trait]
-    impl ObjectStore for Careless {
-        async fn put_opts(&self, to: &Path, bytes: PutPayload, _: PutOptions) -> Result<PutResult> {
-            self.0.put_opts(to, bytes, PutOptions::default()).await
-        }
-
-        async fn put_multipart_opts(
-            &self,
-            to: &Path,
-            options: PutMultipartOptions,
-        ) -> Result<Box<dyn MultipartUpload>> {
-            self.0.put_multipart_opts(to, options).await
-        }
-
-        async fn get_opts(&self, from: &Path, options: GetOptions) -> Result<GetResult> {
-            self.0.get_opts(from, options).await
-        }
-
-        fn delete_stream(
-            &self,
-            paths: BoxStream<'static, Result<Path>>,
-        ) -> BoxStream<'static, Result<Path>> {
-            self.0.delete_stream(paths)
-        }
-
-        fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-            self.0.list(prefix)
-        }
-
-        async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-            self.0.list_with_delimiter(prefix).await
-        }
-
-        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-            self.0.copy_opts(from, to, options).await
-        }
-    }
 }

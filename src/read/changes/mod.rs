@@ -18,7 +18,7 @@ mod pairing;
 mod resolve;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod unit;
 
 use std::ops::Range;

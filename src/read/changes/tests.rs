@@ -14,10 +14,10 @@ use crate::scan::{ChangeClass, Grouping};
 use crate::spec::*;
 use crate::table::WriteResult;
 
-type Seen = (ChangeKind, i64, Option<String>);
+pub(in crate::read) type Seen = (ChangeKind, i64, Option<String>);
 
 /// `id long, name string`; the key is named by the readers.
-fn table() -> Table {
+pub(in crate::read) fn table() -> Table {
     kit::table(vec![
         kit::optional(1, "id", PrimitiveType::Long),
         kit::optional(2, "name", PrimitiveType::String),
@@ -30,7 +30,7 @@ fn rows(rows: &[(i64, &str)]) -> arrow::record_batch::RecordBatch {
     kit::batch(vec![("id", 1, ids), ("name", 2, names)])
 }
 
-async fn keys(table: &Table, name: &str, ids: Vec<i64>) -> DataFile {
+pub(in crate::read) async fn keys(table: &Table, name: &str, ids: Vec<i64>) -> DataFile {
     let ids: ArrayRef = Arc::new(Int64Array::from(ids));
     kit::equality(table, name, &kit::batch(vec![("id", 1, ids)]), &[1]).await
 }
@@ -52,19 +52,26 @@ async fn head(reader: &Arc<ChangeReader>, table: &Table) -> Result<Vec<Seen>> {
     for unit in 0..changes.units().len() {
         let parts: Vec<ChangeRows> =
             reader.read_unit(changes.clone(), unit, 0).try_collect().await?;
-        for part in parts {
-            let ids = part.records.column(0).as_primitive::<Int64Type>().clone();
-            let names = part.records.column(1).as_string::<i32>().clone();
-            for (row, kind) in part.kinds.iter().enumerate() {
-                let name = names.is_valid(row).then(|| names.value(row).to_string());
-                seen.push((*kind, ids.value(row), name));
-            }
-        }
+        seen.extend(seen_in(&parts));
     }
     Ok(seen)
 }
 
-fn change(kind: ChangeKind, id: i64, name: &str) -> Seen {
+/// The changes of rows `id, name`.
+pub(in crate::read) fn seen_in(parts: &[ChangeRows]) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    for part in parts {
+        let ids = part.records.column(0).as_primitive::<Int64Type>();
+        let names = part.records.column(1).as_string::<i32>();
+        for (row, kind) in part.kinds.iter().enumerate() {
+            let name = names.is_valid(row).then(|| names.value(row).to_string());
+            seen.push((*kind, ids.value(row), name));
+        }
+    }
+    seen
+}
+
+pub(in crate::read) fn change(kind: ChangeKind, id: i64, name: &str) -> Seen {
     (kind, id, Some(name.to_string()))
 }
 

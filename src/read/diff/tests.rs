@@ -2,36 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{ArrayRef, Int64Array, StringArray};
 
 use super::*;
 use crate::expr;
 use crate::kit;
 use crate::read::ChangeKind::{Delete, Insert, UpdateAfter, UpdateBefore};
+use crate::read::changes::tests::{Seen, change, keys, seen_in, table};
 use crate::scan::ChangeClass;
 use crate::spec::*;
 use crate::table::{RemovedFile, WriteResult};
-
-type Seen = (ChangeKind, i64, Option<String>);
-
-/// `id long, name string`, without a key of its own.
-fn table() -> Table {
-    kit::table(vec![
-        kit::optional(1, "id", PrimitiveType::Long),
-        kit::optional(2, "name", PrimitiveType::String),
-    ])
-}
 
 async fn file(table: &Table, name: &str, rows: &[(i64, &str)]) -> DataFile {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1)));
     kit::file(table, name, &kit::batch(vec![("id", 1, ids), ("name", 2, names)])).await
-}
-
-async fn keys(table: &Table, name: &str, ids: Vec<i64>) -> DataFile {
-    let ids: ArrayRef = Arc::new(Int64Array::from(ids));
-    kit::equality(table, name, &kit::batch(vec![("id", 1, ids)]), &[1]).await
 }
 
 fn head(table: &Table) -> At {
@@ -44,25 +29,8 @@ async fn replaced(table: &Table, old: &[&DataFile], new: Vec<DataFile>) -> Table
     table.rewrite_files(removed, new, at).unwrap().commit().await.unwrap().table
 }
 
-fn seen(parts: Vec<ChangeRows>) -> Vec<Seen> {
-    let mut seen = Vec::new();
-    for part in parts {
-        let ids = part.records.column(0).as_primitive::<Int64Type>().clone();
-        let names = part.records.column(1).as_string::<i32>().clone();
-        for (row, kind) in part.kinds.iter().enumerate() {
-            let name = names.is_valid(row).then(|| names.value(row).to_string());
-            seen.push((*kind, ids.value(row), name));
-        }
-    }
-    seen
-}
-
 async fn rows(diff: &TableDiff) -> Result<Vec<Seen>> {
-    Ok(seen(diff.rows().await?.try_collect().await?))
-}
-
-fn change(kind: ChangeKind, id: i64, name: &str) -> Seen {
-    (kind, id, Some(name.to_string()))
+    Ok(seen_in(&diff.rows().await?.try_collect::<Vec<_>>().await?))
 }
 
 #[tokio::test]
@@ -200,8 +168,8 @@ async fn a_rewrite_that_changes_rows_is_told_from_one_that_does_not() {
         let plan = table.plan_net(Base::Unclaimed, snapshot, Grouping::Partition, &[]).await;
         let plan = plan.unwrap();
         let reader = ChangeReader::new(&table, ChangeReadOptions::default()).map(Arc::new).unwrap();
-        let parts = reader.read_unit(plan, 0, 0).try_collect().await.unwrap();
+        let parts: Vec<ChangeRows> = reader.read_unit(plan, 0, 0).try_collect().await.unwrap();
         let expected = if is_good { vec![] } else { vec![change(Insert, 2, "b")] };
-        assert_eq!(seen(parts), expected);
+        assert_eq!(seen_in(&parts), expected);
     }
 }

@@ -35,19 +35,7 @@ async fn after_unavailable_the_next_poll_goes_on_in_place() {
         let builder = table.stream().emit(Emit::Appends).start(Start::Earliest);
         let builder = builder.until(Until::CaughtUp).lanes(1 + seed as usize % 4);
         let mut stream = builder.patience(Duration::ZERO).open().await.unwrap();
-        let (mut seen, mut failures) = (Vec::new(), 0);
-        loop {
-            match stream.try_next().await {
-                Ok(None) => break,
-                Ok(Some(StreamEvent::Batch(batch))) => seen.extend(rows_of(&batch)),
-                Ok(Some(StreamEvent::Watermark(_) | StreamEvent::Schema(_))) => {}
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-                    failures += 1;
-                    assert!(failures < 1_000);
-                }
-            }
-        }
+        let (seen, failures) = drain_through_failures(&mut stream).await;
         assert!(failures > 0, "seed {seed} made no fault");
         assert_eq!(by_part(&seen), by_part(&feed.rows), "seed {seed}");
     }
@@ -173,12 +161,5 @@ async fn a_dropped_stream_leaves_nothing_running() {
         assert!(stream.try_next().await.unwrap().is_some());
         drop(stream);
     }
-    let metrics = tokio::runtime::Handle::current().metrics();
-    for _ in 0..200 {
-        if metrics.num_alive_tasks() == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{} tasks still run", metrics.num_alive_tasks());
+    kit::assert_nothing_runs().await;
 }

@@ -1,26 +1,22 @@
 //! The rows of a whole snapshot: read by many decoders at once, once each, before any change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
+use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::Notify;
 
 use super::assign::{apart, tiny};
 use super::changes::feed_with_deletes;
 use super::faults::{behind_faults, copied};
 use super::*;
+use crate::kit::layer::{Layer, Layered};
 
 /// A store that keeps readers of data files waiting.
 #[derive(Debug)]
@@ -43,7 +39,7 @@ struct Inside {
 }
 
 impl Gate {
-    async fn before(feed: &Feed, gate: impl FnOnce(&mut Self)) -> (Arc<Self>, Table) {
+    async fn before(feed: &Feed, gate: impl FnOnce(&mut Self)) -> (Arc<Layered<Self>>, Table) {
         let mut new = Self {
             inner: copied(feed).await,
             inside: Mutex::default(),
@@ -53,7 +49,7 @@ impl Gate {
             held: None,
         };
         gate(&mut new);
-        let new = Arc::new(new);
+        let new = Arc::new(Layered(new));
         let storage = Storage::default().with_store("memory://", new.clone());
         (new, kit::moved(&feed.table, storage))
     }
@@ -89,63 +85,23 @@ impl Gate {
     }
 }
 
-impl fmt::Display for Gate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Gate")
-    }
-}
-
-type StoreResult<T> = object_store::Result<T>;
-
 #[async_trait]
-impl ObjectStore for Gate {
-    async fn put_opts(
+impl Layer for Gate {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.inner
+    }
+
+    async fn get_ranges(
         &self,
-        to: &Path,
-        bytes: PutPayload,
-        options: PutOptions,
-    ) -> StoreResult<PutResult> {
-        self.inner.put_opts(to, bytes, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        to: &Path,
-        options: PutMultipartOptions,
-    ) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(to, options).await
-    }
-
-    async fn get_opts(&self, from: &Path, options: GetOptions) -> StoreResult<GetResult> {
-        self.inner.get_opts(from, options).await
-    }
-
-    async fn get_ranges(&self, from: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
+        from: &Path,
+        ranges: &[Range<u64>],
+    ) -> object_store::Result<Vec<Bytes>> {
         let size = self.inner.head(from).await?.size;
         let is_footer = ranges.last().is_some_and(|range| range.end == size);
         if !is_footer || self.apart_bytes == u64::MAX {
             self.pass(from, ranges.first().map_or(0, |range| range.start)).await;
         }
         self.inner.get_ranges(from, ranges).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, StoreResult<Path>>,
-    ) -> BoxStream<'static, StoreResult<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> StoreResult<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
-        self.inner.copy_opts(from, to, options).await
     }
 }
 
@@ -399,19 +355,7 @@ async fn failures_repeat_and_skip_nothing() {
         let builder = builder.until(Until::CaughtUp).lanes(1 + seed as usize % 4);
         let builder = builder.full_parallelism(1 + seed as usize % 7);
         let mut stream = builder.patience(Duration::ZERO).open().await.unwrap();
-        let (mut seen, mut failures) = (Vec::new(), 0);
-        loop {
-            match stream.try_next().await {
-                Ok(None) => break,
-                Ok(Some(StreamEvent::Batch(batch))) => seen.extend(rows_of(&batch)),
-                Ok(Some(StreamEvent::Watermark(_) | StreamEvent::Schema(_))) => {}
-                Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-                    failures += 1;
-                    assert!(failures < 1_000);
-                }
-            }
-        }
+        let (seen, failures) = drain_through_failures(&mut stream).await;
         assert!(failures > 0, "seed {seed} made no fault");
         assert_eq!(sorted(seen), sorted(feed.rows.clone()), "seed {seed}");
     }

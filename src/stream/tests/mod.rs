@@ -137,6 +137,23 @@ async fn drain(stream: &mut ChangeStream) -> Result<Seen> {
     Ok(seen)
 }
 
+/// As [`drain`], by polling on whenever the store gives no answer; says how often that was.
+async fn drain_through_failures(stream: &mut ChangeStream) -> (Seen, usize) {
+    let (mut seen, mut failures) = (Vec::new(), 0);
+    loop {
+        match stream.try_next().await {
+            Ok(None) => return (seen, failures),
+            Ok(Some(StreamEvent::Batch(batch))) => seen.extend(rows_of(&batch)),
+            Ok(Some(StreamEvent::Watermark(_) | StreamEvent::Schema(_))) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                failures += 1;
+                assert!(failures < 1_000);
+            }
+        }
+    }
+}
+
 /// An error is of a kind, names the thing, and its hint says what to do.
 #[track_caller]
 fn assert_advises(error: &Error, kind: ErrorKind, names: &[&str], advice: &[&str]) {

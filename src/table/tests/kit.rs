@@ -1,163 +1,15 @@
-//! A catalog in memory that fails on demand, and short names for files and commits.
+//! Tables in a catalog that fails on demand, and short names for files and commits.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use futures::TryStreamExt;
 
-use crate::catalog::{Catalog, LoadedTable, NewTable};
+use crate::catalog::{Catalog, NewTable};
 use crate::clock::{Environment, ManualClock, SeededIds};
-use crate::error::{Error, ErrorKind, Result};
+pub use crate::kit::catalog::{Fault, MemoryCatalog};
 use crate::manifest::ManifestCache;
 use crate::spec::*;
-use crate::storage::Storage;
 use crate::table::{RemovedFile, Table, WriteResult};
-
-/// What the next swap does instead of its job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Applies the swap, then loses the answer.
-    AppliedAnswerLost,
-    /// Applies the swap, then says somebody else was first.
-    AppliedSaysConflict,
-    /// Does not apply it and gives no answer.
-    NoAnswer,
-    /// Does not apply it and says so.
-    Conflict,
-}
-
-#[derive(Debug)]
-pub struct MemoryCatalog {
-    storage: Storage,
-    tables: Mutex<HashMap<TableIdent, (TableMetadataRef, usize)>>,
-    faults: Mutex<VecDeque<Fault>>,
-    pub swaps: AtomicUsize,
-}
-
-impl MemoryCatalog {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            storage: Storage::default(),
-            tables: Mutex::default(),
-            faults: Mutex::default(),
-            swaps: AtomicUsize::new(0),
-        })
-    }
-
-    pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.faults.lock().unwrap().extend(faults);
-    }
-
-    fn loaded(&self, metadata: &TableMetadataRef, version: usize) -> LoadedTable {
-        LoadedTable {
-            metadata: metadata.clone(),
-            metadata_location: location(version),
-            config: HashMap::new(),
-            storage: self.storage.clone(),
-        }
-    }
-}
-
-fn location(version: usize) -> String {
-    format!("memory:///t/metadata/v{version}.metadata.json")
-}
-
-fn no_answer() -> Error {
-    Error::new(ErrorKind::Unavailable, "no answer from the catalog")
-}
-
-fn not_here<T>() -> Result<T> {
-    Err(Error::unsupported("not part of the memory catalog"))
-}
-
-#[async_trait]
-impl Catalog for MemoryCatalog {
-    fn name(&self) -> &str {
-        "memory"
-    }
-    fn storage(&self) -> &Storage {
-        &self.storage
-    }
-    async fn create_namespace(&self, _: &NamespaceIdent, _: HashMap<String, String>) -> Result<()> {
-        Ok(())
-    }
-    async fn list_namespaces(&self, _: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
-        not_here()
-    }
-    async fn namespace_properties(&self, _: &NamespaceIdent) -> Result<HashMap<String, String>> {
-        not_here()
-    }
-    async fn drop_namespace(&self, _: &NamespaceIdent) -> Result<()> {
-        not_here()
-    }
-    async fn list_tables(&self, _: &NamespaceIdent) -> Result<Vec<TableIdent>> {
-        not_here()
-    }
-    async fn create_table(&self, ident: &TableIdent, new: NewTable) -> Result<LoadedTable> {
-        let built = TableMetadataBuilder::new(
-            new.schema,
-            new.spec,
-            new.sort_order,
-            "memory:///t".into(),
-            FormatVersion::V2,
-            new.properties,
-        )?
-        .build()?;
-        let metadata = Arc::new(built.metadata);
-        self.tables.lock().unwrap().insert(ident.clone(), (metadata.clone(), 1));
-        Ok(self.loaded(&metadata, 1))
-    }
-    async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
-        let tables = self.tables.lock().unwrap();
-        let (metadata, version) =
-            tables.get(ident).ok_or_else(|| Error::new(ErrorKind::NotFound, "no such table"))?;
-        Ok(self.loaded(metadata, *version))
-    }
-    async fn register_table(&self, _: &TableIdent, _: &str) -> Result<LoadedTable> {
-        not_here()
-    }
-    async fn rename_table(&self, _: &TableIdent, _: &TableIdent) -> Result<()> {
-        not_here()
-    }
-    async fn drop_table(&self, _: &TableIdent) -> Result<LoadedTable> {
-        not_here()
-    }
-    async fn changed_since(&self, ident: &TableIdent, metadata_location: &str) -> Result<bool> {
-        Ok(self.load_table(ident).await?.metadata_location != metadata_location)
-    }
-    async fn commit(
-        &self,
-        ident: &TableIdent,
-        requirements: Vec<TableRequirement>,
-        updates: Vec<TableUpdate>,
-    ) -> Result<LoadedTable> {
-        self.swaps.fetch_add(1, Ordering::Relaxed);
-        let fault = self.faults.lock().unwrap().pop_front();
-        match fault {
-            Some(Fault::NoAnswer) => return Err(no_answer()),
-            Some(Fault::Conflict) => return Err(Error::new(ErrorKind::CommitConflict, "lost")),
-            _ => {}
-        }
-        let mut tables = self.tables.lock().unwrap();
-        let (metadata, version) = tables.get(ident).cloned().ok_or_else(no_answer)?;
-        for requirement in &requirements {
-            requirement.check(Some(&metadata))?;
-        }
-        let mut builder = metadata.as_ref().clone().into_builder(Some(location(version)));
-        for update in updates {
-            builder = update.apply(builder)?;
-        }
-        let metadata = Arc::new(builder.build()?.metadata);
-        tables.insert(ident.clone(), (metadata.clone(), version + 1));
-        match fault {
-            Some(Fault::AppliedAnswerLost) => Err(no_answer()),
-            Some(Fault::AppliedSaysConflict) => Err(Error::new(ErrorKind::CommitConflict, "lost")),
-            _ => Ok(self.loaded(&metadata, version + 1)),
-        }
-    }
-}
 
 /// A table `id long (key), name string, day int`, unpartitioned (spec 0).
 pub async fn table() -> (Arc<MemoryCatalog>, Table) {
@@ -189,7 +41,7 @@ pub async fn table_with(
         .with_identifier_field_ids([1])
         .build()
         .unwrap();
-    let catalog = MemoryCatalog::new();
+    let catalog = Arc::new(MemoryCatalog::default());
     let ident = TableIdent::from_strs(["ns", "t"]).unwrap();
     let mut new = NewTable { spec, ..NewTable::new(schema) };
     new.properties = properties.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
