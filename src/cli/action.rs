@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish};
 use serde::Serialize;
 
 use super::failure::{Failure, Outcome};
 use super::session::{Interrupt, Session};
-use super::terminal::{Listing, OutputFormat, print_json, say};
+use super::terminal::{Listing, OutputFormat, line_style, print_json, say};
 use crate::error::Error;
 use crate::maintenance::{Progress, Report, Unit};
 
@@ -33,9 +33,7 @@ impl Progress for Watcher {
             Unit::Bytes => "{prefix} {wide_bar} {bytes}/{total_bytes} ({bytes_per_sec}, {eta})",
             Unit::Files => "{prefix} {wide_bar} {human_pos}/{human_len} files ({eta})",
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
-        }
+        self.bar.set_style(line_style(template));
         match total {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),

@@ -48,7 +48,7 @@ use clap::{Parser, Subcommand};
 pub use allocator::{give_memory_back, limit_arenas};
 use failure::{Failure, Outcome};
 use session::{Interrupt, Session};
-use terminal::OutputFormat;
+use terminal::{OutputFormat, Words};
 
 /// Streaming lakehouses on plain Apache Iceberg v2: write tables, read them merge-on-read.
 #[derive(Debug, Parser)]
@@ -162,7 +162,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             use std::io::Write;
-            let _ = write!(std::io::stderr(), "{}", failure.message(terminal::coloured()));
+            let _ = Words.write_all(failure.message(terminal::coloured()).as_bytes());
             ExitCode::from(failure.exit_code())
         }
     }
@@ -213,8 +213,7 @@ impl Cli {
 /// `MELTWATER_LOG=meltwater=debug` prints what the library does.
 fn log_to_stderr() {
     let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("MELTWATER_LOG") else { return };
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Words).try_init();
 }
 
 #[cfg(test)]

@@ -30,17 +30,45 @@ pub(super) fn coloured() -> bool {
 
 /// Says a sentence to the person on stderr; a closed stderr is nobody's loss.
 pub(super) fn say(words: impl AsRef<str>) {
-    let _ = writeln!(io::stderr().lock(), "{}", words.as_ref());
+    let _ = Words.write_all(format!("{}\n", words.as_ref()).as_bytes());
+}
+
+/// Stderr for whole lines of words: on a terminal they take the place of the line that is drawn
+/// there, which is drawn anew below.
+#[derive(Debug)]
+pub(super) struct Words;
+
+impl Write for Words {
+    fn write(&mut self, words: &[u8]) -> io::Result<usize> {
+        let mut stderr = io::stderr().lock();
+        match stderr.is_terminal() {
+            // In one piece, or the line could be drawn in between.
+            true => stderr.write_all(&[ERASE_LINE.as_bytes(), words].concat())?,
+            false => stderr.write_all(words)?,
+        }
+        Ok(words.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+const ERASE_LINE: &str = "\r\u{1b}[2K";
+const TO_FIRST_COLUMN: &str = "\u{1b}[1G";
+
+/// The look of a line on a terminal. It must fill its row, by a `wide_` part. The cursor goes back
+/// to where it begins: what a person types stands on it then, and is cleared with it. Behind it,
+/// `^C` would begin a row of its own, and that would be cleared in its place.
+pub(super) fn line_style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&format!("{template}{TO_FIRST_COLUMN}"));
+    style.unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 /// Progress of work whose size nobody knows; drawn only on a terminal.
 pub(super) fn progress(verb: &'static str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
-    if let Ok(style) =
-        ProgressStyle::with_template("{spinner} {prefix} {human_pos} rows ({per_sec}) {msg}")
-    {
-        bar.set_style(style);
-    }
+    bar.set_style(line_style("{spinner} {prefix} {human_pos} rows ({per_sec}) {wide_msg}"));
     bar.set_prefix(verb);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Desk, assert_fails, said, signal};
+use crate::support::{Desk, assert_fails, await_that, said, signal};
 
 pub const CAUGHT_UP: [&str; 4] = ["--from", "earliest", "--until", "caught-up"];
 
@@ -24,7 +24,7 @@ impl Desk {
         rows.into_iter().map(|row| (row["id"].as_i64().unwrap(), row)).collect()
     }
 
-    fn follower(&self, flags: &[&str]) -> Child {
+    pub fn follower(&self, flags: &[&str]) -> Child {
         self.command(&[&["follow", "t.t"], flags].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -33,7 +33,7 @@ impl Desk {
     }
 }
 
-fn rows(text: &str) -> Vec<Value> {
+pub fn rows(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -208,14 +208,6 @@ fn a_table_of_another_engine_is_followed_by_its_folder() {
     let went = went.count();
     assert!(went > 0, "the history holds deletes");
     assert_eq!(followed.len() - 2 * went, 901);
-}
-
-fn await_that(mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(30), "it never came true");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -12,6 +12,11 @@ mod health;
 mod housekeeping;
 mod maintain;
 mod others;
+// `libc` is a dependency there.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod pty;
 mod support;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod terminal;
 mod verify;
 mod words;

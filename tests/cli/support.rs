@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -41,7 +42,9 @@ impl Desk {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(binary());
         command.args(words).current_dir(self.folder.path());
-        command.env_remove("MELTWATER_CATALOG").env_remove("MELTWATER_LOG");
+        for name in ["MELTWATER_CATALOG", "MELTWATER_LOG", "NO_COLOR"] {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -171,4 +174,12 @@ pub fn assert_fails(said: &Said, code: i32, parts: &[&str]) {
 pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
+}
+
+pub fn await_that(mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it never came true");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -3,14 +3,16 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish};
 
+use crate::cli::terminal::line_style;
 use crate::cli::time::show_ms;
 use crate::stream::ChangeStream;
 
 /// Drawn on stderr, if that is a terminal.
 pub(super) struct Status {
     bar: ProgressBar,
+    table: String,
     state: Mutex<State>,
 }
 
@@ -33,14 +35,12 @@ struct Standing {
 impl Status {
     /// Starts the line.
     pub(super) fn begin(table: &str) -> Self {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}  {msg}") {
-            bar.set_style(style);
-        }
-        bar.set_prefix(table.to_string());
+        let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+        bar.set_style(line_style("{spinner} {wide_msg}"));
+        bar.set_message(table.to_string());
         bar.enable_steady_tick(Duration::from_millis(120));
         let state = State { rows: 0, at: Instant::now() };
-        Self { bar, state: Mutex::new(state) }
+        Self { bar, table: table.to_string(), state: Mutex::new(state) }
     }
 
     /// The line, for whoever prints above it.
@@ -63,7 +63,7 @@ impl Status {
             rows_per_second: rows.saturating_sub(state.rows) as f64 / elapsed,
         };
         (state.rows, state.at) = (rows, Instant::now());
-        self.bar.set_message(standing.to_string());
+        self.bar.set_message(format!("{}  {standing}", self.table));
     }
 
     /// Takes the line away.
