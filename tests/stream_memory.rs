@@ -14,6 +14,9 @@ use meltwater::clock::{Environment, ManualClock, SeededIds};
 use meltwater::read::Emit;
 use meltwater::spec::*;
 use meltwater::stream::{ChangeBatch, Lane, Start, StreamBuilder, StreamEvent, Until};
+use meltwater::table::{Table, WriteResult};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 #[path = "../benches/support/counting.rs"]
 mod counting;
@@ -295,5 +298,117 @@ async fn the_rows_of_a_whole_snapshot_stay_within_the_budget() {
         let peak = peak() - idle;
         assert_eq!(came, 800_000, "budget {budget}");
         assert!(peak <= budget + budget / 4, "{} of {} MiB", peak / MIB, budget / MIB);
+    }
+}
+
+/// Whether a file says how long its texts are when they are decoded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lengths {
+    Told,
+    Untold,
+}
+
+/// A file of rows that take a hundredth on disk: all have the same text of so many letters.
+async fn repeating(
+    table: &Table,
+    ids: std::ops::Range<i64>,
+    part: i64,
+    (letters, lengths): (usize, Lengths),
+) -> DataFile {
+    let rows = (ids.end - ids.start) as usize;
+    let name = format!("r{part}-{rows}");
+    let rows = kit::batch(vec![
+        ("id", 1, Arc::new(Int64Array::from_iter_values(ids))),
+        ("part", 2, Arc::new(Int64Array::from(vec![part; rows]))),
+        ("note", 3, Arc::new(StringArray::from(vec!["n".repeat(letters); rows]))),
+    ]);
+    let options =
+        WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
+    let options = match lengths {
+        Lengths::Told => options,
+        Lengths::Untold => options.set_statistics_enabled(EnabledStatistics::None),
+    };
+    let mut file = kit::file_with(table, &name, &rows, options.build()).await;
+    assert!(file.file_size_in_bytes < rows.get_array_memory_size() as u64 / 50);
+    file.partition = Struct::from_iter([Some(Literal::long(part))]);
+    file
+}
+
+fn repeating_table() -> Table {
+    let spec = UnboundPartitionSpec::builder()
+        .add_partition_field(2, "part", Transform::Identity)
+        .unwrap()
+        .build();
+    let fields = vec![
+        kit::optional(1, "id", PrimitiveType::Long),
+        kit::optional(2, "part", PrimitiveType::Long),
+        kit::optional(3, "note", PrimitiveType::String),
+    ];
+    kit::table_with(fields, spec, &[])
+}
+
+/// Takes all there is, with a pause now and then, within a budget; gives how many rows there were.
+async fn take_slowly(builder: StreamBuilder, budget: usize) -> usize {
+    let idle = counted_from_here();
+    let stream = builder.until(Until::CaughtUp).memory_budget(budget as u64);
+    let mut stream = stream.open().await.unwrap();
+    let (mut rows, mut batches) = (0, 0u32);
+    while let Some(event) = stream.try_next().await.unwrap() {
+        let StreamEvent::Batch(batch) = event else { continue };
+        rows += batch.kinds.len();
+        batches += 1;
+        if batches.is_multiple_of(20) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert_peak_below(budget + budget / 4, idle);
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rows_of_a_whole_snapshot_that_take_no_room_on_disk_stay_within_the_budget() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    for rows in [(1_000, Lengths::Told), (200, Lengths::Untold)] {
+        let table = repeating_table();
+        let mut files = Vec::new();
+        for part in 0..24 {
+            files.push(repeating(&table, part * 20_000..(part + 1) * 20_000, part, rows).await);
+        }
+        let table = kit::append(&table, files).await;
+        for (lanes, decoders, budget) in [(1, 8, 32 * MIB), (1, 32, 64 * MIB), (3, 8, 64 * MIB)] {
+            let stream = table.stream().start(Start::LatestFull).lanes(lanes);
+            let stream = stream.full_parallelism(decoders);
+            assert_eq!(take_slowly(stream, budget).await, 24 * 20_000, "{rows:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn change_units_that_take_no_room_on_disk_stay_within_the_budget() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    for rows in [(1_000, Lengths::Told), (200, Lengths::Untold)] {
+        let table = repeating_table();
+        let (mut old, mut new, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for part in 0..16 {
+            let first = part * 100_000;
+            old.push(repeating(&table, first..first + 20_000, part, rows).await);
+            new.push(repeating(&table, first..first + 30_000, part, rows).await);
+            let keys = Int64Array::from_iter_values((first..first + 20_000).step_by(100));
+            let keys = kit::batch(vec![("id", 1, Arc::new(keys))]);
+            let mut keys = kit::equality(&table, &format!("gone{part}"), &keys, &[1]).await;
+            keys.partition = Struct::from_iter([Some(Literal::long(part))]);
+            gone.push(keys);
+        }
+        let table = kit::append(&table, old).await;
+        let first = SnapshotId(table.current_snapshot().unwrap().snapshot_id());
+        let written = WriteResult { data_files: new, delete_files: gone, ..Default::default() };
+        let table = table.row_delta(written).commit().await.unwrap().table;
+        for (lanes, budget) in [(1, 32 * MIB), (2, 64 * MIB)] {
+            for (emit, more) in [(Emit::Changes, 200), (Emit::Upserts, 0)] {
+                let stream = table.stream().start(Start::AfterSnapshot(first)).lanes(lanes);
+                let taken = take_slowly(stream.emit(emit).key(["id"]), budget).await;
+                assert_eq!(taken, 16 * (30_000 + more), "{rows:?}");
+            }
+        }
     }
 }

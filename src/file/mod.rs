@@ -27,6 +27,7 @@ mod source;
 mod tests;
 mod thrift_guard;
 mod truncate;
+mod width;
 mod writer;
 
 pub(crate) use facts::{FooterFacts, footer_facts};

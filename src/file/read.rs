@@ -31,6 +31,7 @@ use super::project::Projection;
 use super::prune::Pruner;
 use super::select::{self, GroupRows, Rows};
 use super::source::FileSource;
+use super::width::row_bytes;
 use crate::error::{Error, Result};
 use crate::spec::{BoundPredicate, Literal, NameMapping, SchemaRef};
 use crate::storage::Storage;
@@ -63,6 +64,9 @@ pub struct FileRead {
     pub row_groups: Option<Range<usize>>,
     /// Rows per batch at most; 0 stands for 8192.
     pub batch_size: usize,
+    /// Bytes per batch, as far as the footer tells how wide rows are, or one row if that is more;
+    /// 0 stands for any number.
+    pub batch_bytes: u64,
 }
 
 impl FileRead {
@@ -79,6 +83,7 @@ impl FileRead {
             rows: None,
             row_groups: None,
             batch_size: 0,
+            batch_bytes: 0,
         }
     }
 }
@@ -168,7 +173,13 @@ async fn open(storage: &Storage, request: FileRead) -> Result<Reading> {
             pruner.prune_pages(&metadata, &mut groups);
         }
     }
-    let batch_size = if request.batch_size == 0 { DEFAULT_BATCH_ROWS } else { request.batch_size };
+    let mut batch_size =
+        if request.batch_size == 0 { DEFAULT_BATCH_ROWS } else { request.batch_size };
+    if request.batch_bytes > 0 {
+        let width = row_bytes(&metadata, &groups, &projection.leaves).max(1);
+        let fitting = usize::try_from(request.batch_bytes / width).unwrap_or(usize::MAX);
+        batch_size = batch_size.min(fitting.max(1));
+    }
     let source = if projection.leaves.is_empty() || groups.is_empty() {
         Decoder::CountOnly
     } else {

@@ -26,8 +26,9 @@ use crate::scan::FileScanTask;
 
 /// What one piece may have waiting when the scan is ordered, in hand-overs.
 const ORDERED_AHEAD: usize = 1;
-/// Batches that are decoded without waiting are handed over together up to this size.
-const HANDED_OVER_BYTES: usize = 1024 * 1024;
+/// Hand-overs of one piece that have left the decoder or are about to, when the scan is ordered:
+/// one that is made up, those that wait, one that the caller takes apart.
+const ON_THE_WAY: u64 = ORDERED_AHEAD as u64 + 2;
 /// Tasks whose oversized deletes are applied in one go.
 const OVERSIZED_TASKS: usize = 256;
 
@@ -39,6 +40,12 @@ enum Output {
     AsReady(mpsc::Sender<Item>),
     /// A channel a piece, in order, with the number of its task.
     Ordered(mpsc::Sender<(usize, mpsc::Receiver<Item>)>),
+}
+
+/// Bytes of rows that one piece of an ordered scan has on their way at the most, with batches of so
+/// many bytes.
+pub(super) fn on_the_way(reader: &TaskReader, batch_bytes: u64) -> u64 {
+    reader.together.saturating_add(batch_bytes).saturating_mul(ON_THE_WAY)
 }
 
 /// Runs all tasks; batches in the order that the reader asks for.
@@ -308,10 +315,10 @@ async fn decode(
         while let Some(batch) = next.take() {
             if let Some(rows) = task.merge(batch, positions)? {
                 measure::SCAN_ROWS.add(&[], rows.num_rows() as u64);
-                bytes += rows.get_array_memory_size();
+                bytes += rows.get_array_memory_size() as u64;
                 ready.push(rows);
             }
-            if bytes < HANDED_OVER_BYTES {
+            if bytes < reader.together {
                 // Whatever has to wait for storage is asked again above.
                 next = open.batches.try_next().now_or_never().transpose()?.flatten();
             }

@@ -139,6 +139,11 @@ impl TaskReader {
         driver::run_part(self, task, Part::of_rows(rows, bytes))
     }
 
+    /// Bytes of rows that one task has on their way to who reads it, where batches have so many.
+    pub fn on_the_way(&self, batch_bytes: u64) -> u64 {
+        driver::on_the_way(self, batch_bytes)
+    }
+
     /// Ranges of rows in which so many readers best read a task side by side, each with its
     /// compressed bytes; `None` for a file that is not worth it. Reads the footer.
     ///

@@ -23,6 +23,11 @@ use crate::file::{self, FileRead, reserved};
 use crate::scan::{FileScanTask, ScanContext, TableScan};
 use crate::spec::Literal;
 
+/// Bytes of rows that travel together: fewer are not worth waking their taker, more leave the
+/// processor's cache on the way. A small budget has less on its way.
+const MOST_TOGETHER: u64 = 1024 * 1024;
+const LEAST_TOGETHER: u64 = 128 * 1024;
+
 /// Reads the tasks of one scan and keeps what they share: delete maps, column plans, budgets.
 #[derive(Debug)]
 pub struct TaskReader {
@@ -35,6 +40,8 @@ pub struct TaskReader {
     /// KiB of batches that may wait for the consumer.
     pub(super) waiting: Arc<Semaphore>,
     pub(super) waiting_kib: u32,
+    /// Bytes of rows that travel together, and of a batch, as far as footers tell how wide rows are.
+    pub(super) together: u64,
     loader: DeleteLoader,
     batch_size: usize,
     limit: Option<u64>,
@@ -80,6 +87,7 @@ impl TaskReader {
             decoding_kib,
             waiting: Arc::new(Semaphore::new(waiting_kib as usize)),
             waiting_kib,
+            together: (budget / 32).clamp(LEAST_TOGETHER, MOST_TOGETHER),
             loader,
             batch_size: scan.batch_size,
             limit: scan.limit,
@@ -157,6 +165,7 @@ impl TaskReader {
         request.row_groups = part.row_groups.clone();
         request.rows = part.rows.clone();
         request.batch_size = self.batch_size;
+        request.batch_bytes = self.together;
         if !prepared.columns.keeps_dead_rows() {
             request.deleted = positions.clone();
         }

@@ -115,7 +115,8 @@ impl TableScan {
         self
     }
 
-    /// Rows per batch at most (default: 8192).
+    /// Rows per batch at most (default: 8192). Where rows are wide there are fewer in a batch, so that
+    /// it has a mebibyte, or less with a small budget.
     pub fn batch_size(mut self, rows: usize) -> Self {
         self.batch_size = rows;
         self

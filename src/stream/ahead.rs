@@ -112,7 +112,7 @@ async fn read(
             let _ = sender.send(Item::End);
             return;
         };
-        let bytes = rows.records.get_array_memory_size() as u64;
+        let bytes = rows.memory_size();
         let Some(held) = allowance.hold(bytes) else { return };
         if sender.send(Item::Rows(rows, held)).is_err() {
             return;
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_fit_is_left_to_the_lane_and_memory_comes_back() {
-        let size = rows(0).records.get_array_memory_size() as u64;
+        let size = rows(0).memory_size();
         for (limit, fit) in [(0, 0), (size, 1), (size * 3 - 1, 2), (size * 9, 5)] {
             let allowance = Allowance::new(limit);
             let all = stream::iter((0..5).map(|n| Ok(rows(n * 100)))).boxed();

@@ -231,8 +231,9 @@ impl StreamBuilder {
     /// for a decoder also waits for the store; at most 256).
     ///
     /// Whatever the number of lanes, but one each at least, and more than that only while a quarter
-    /// of the stream's memory holds the rows on their way. Large files are read in pieces. These rows come in no order, on the lanes of their partitions, and all of them before the
-    /// changes that follow. Any number goes on from any token (STR-16).
+    /// of the stream's memory holds the rows on their way. Large files are read in pieces. These rows
+    /// come in no order, on the lanes of their partitions, and all of them before the changes that
+    /// follow. Any number goes on from any token (STR-16).
     pub fn full_parallelism(mut self, decoders: usize) -> Self {
         self.options.full_parallelism = decoders;
         self
@@ -251,7 +252,8 @@ impl StreamBuilder {
     }
 
     /// Bytes that the stream may hold (default: 256 MiB): three quarters for reading, one for
-    /// batches that wait. At least one batch a lane is held whatever it says.
+    /// batches that wait. At least a few batches a lane, and the row group that they come from, are
+    /// held whatever it says.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.options.memory_budget = bytes;
         self

@@ -108,11 +108,11 @@ impl Hub {
         Some(split)
     }
 
-    /// The change units that a lane reads next, so many at the most.
-    pub fn next_units(&self, lane: usize, most: usize) -> Vec<Arc<Split>> {
+    /// The change units that a lane reads next, so many at the most, with the bytes of their rows.
+    pub fn next_units(&self, lane: usize, most: usize) -> Vec<(Arc<Split>, u64)> {
         let state = self.state();
-        let lane = state.lanes.get(lane);
-        lane.map_or_else(Vec::new, |lane| lane.next_units().take(most).cloned().collect())
+        let Some(lane) = state.lanes.get(lane) else { return Vec::new() };
+        lane.next_units().take(most).map(|(split, bytes)| (split.clone(), bytes)).collect()
     }
 
     /// What reads a lane's splits now; `None` for a lane that is not there.
@@ -137,15 +137,20 @@ impl Hub {
 
     /// Waits until the lane's consumer has room, and gives it this; false once its owner is gone.
     pub async fn give(&self, lane: usize, out: Out) -> bool {
-        let mut out = Some(out);
+        let (mut out, mut is_first) = (Some(out), false);
         let give = |state: &mut State| match state.lanes.get_mut(lane) {
             Some(lane) if !lane.is_dropped => lane.has_room().then(|| {
-                out.take().into_iter().for_each(|out| lane.deliver(out));
+                out.take().into_iter().for_each(|out| is_first = lane.take_in(out));
                 true
             }),
             _ => Some(false),
         };
-        self.when(give).await
+        let is_given = self.when(give).await;
+        if is_first {
+            // Helpers may have waited to know how wide rows are.
+            self.ring_lanes();
+        }
+        is_given
     }
 
     /// Notes that a lane's split was cut into pieces, the first of which is being read.
@@ -154,9 +159,12 @@ impl Hub {
         self.ring_lanes();
     }
 
-    /// Ends the reading of a split beside others.
-    pub fn finished_beside(&self, lane: usize, split: Arc<Split>) {
-        self.end_beside(lane, |lane| lane.deliver(Out::Finished(split)));
+    /// Ends the reading of a split beside others, which gave no row from `next` on.
+    pub fn finished_beside(&self, lane: usize, split: Arc<Split>, next: u64) {
+        self.end_beside(lane, |lane| {
+            lane.learn_rest(&split, next);
+            lane.deliver(Out::Finished(split));
+        });
     }
 
     /// Ends the reading of a split of a lane whose owner is gone.
@@ -183,10 +191,10 @@ impl Hub {
         self.end_beside(lane, |_| ());
     }
 
-    /// Ends the reading of a lane's oldest split.
-    pub fn finished(&self, lane: usize) {
+    /// Ends the reading of a lane's oldest split, which gave no row from `next` on.
+    pub fn finished(&self, lane: usize, next: u64) {
         if let Some(lane) = self.state().lanes.get_mut(lane) {
-            lane.finish_reading();
+            lane.finish_reading(next);
         }
     }
 

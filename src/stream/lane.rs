@@ -75,7 +75,7 @@ impl LaneTask {
                 Ok(Read::Unwanted) => return false,
                 Ok(Read::Whole) => {
                     self.reader.patience.reset();
-                    self.reader.hub.finished(self.lane);
+                    self.reader.hub.finished(self.lane, next);
                     return true;
                 }
             };
@@ -133,13 +133,11 @@ impl LaneTask {
     /// Begins to decode the files of the next change units, whatever snapshots they are of.
     fn decode_ahead(&mut self) {
         let next = self.reader.hub.next_units(self.lane, UNITS_DECODED);
-        let is_next = |split: &Arc<Split>| next.iter().any(|other| Arc::ptr_eq(other, split));
+        let is_next = |split: &Arc<Split>| next.iter().any(|(other, _)| Arc::ptr_eq(other, split));
         self.decoding.retain(|decoding| is_next(&decoding.split));
-        for split in next.iter().skip(self.decoding.len()) {
-            let bytes = split.bytes_on_the_way();
+        for (split, bytes) in next.into_iter().skip(self.decoding.len()) {
             let Some(held) = self.allowance.hold(bytes) else { return };
-            let unit = self.reader.decode_ahead(self.lane, split, bytes);
-            let split = split.clone();
+            let unit = self.reader.decode_ahead(self.lane, &split, bytes);
             self.decoding.extend(unit.map(|unit| Decoding { split, unit, held }));
         }
     }

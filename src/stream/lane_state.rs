@@ -8,14 +8,12 @@ use super::ahead::Allowance;
 use super::queue::{LaneQueue, QueueMarks};
 use super::split::{Out, Queued, Split, Work};
 use super::timeline::Step;
+use super::width::RowWidth;
 use crate::error::Error;
 use crate::read::ChangeReader;
 
 /// Things of any size that may wait for a consumer.
 const MOST_OUT: usize = 1024;
-/// How wide rows are taken to be before the first ones came. Rather too much: many files may begin
-/// to be read at once.
-const GUESSED_ROW_BYTES: u64 = 1024;
 /// Splits, and boundaries between them, that a lane's reader holds at once.
 pub(super) const MOST_TAKEN: usize = 16;
 
@@ -36,8 +34,8 @@ pub(super) struct LaneState {
     out_budget: u64,
     /// Rows that were read ahead and wait for their turn.
     pub ahead: Arc<Allowance>,
-    /// How wide its rows are: those that came last, or a guess.
-    row_bytes: u64,
+    /// How wide its rows are.
+    pub width: RowWidth,
     /// A failure waits to be seen; nothing is read until then.
     halted: bool,
     /// Its owner is gone: nobody will take anything from it.
@@ -63,7 +61,7 @@ impl LaneState {
             out_bytes: 0,
             out_budget: budget / 2,
             ahead: Allowance::new(budget / 2),
-            row_bytes: GUESSED_ROW_BYTES,
+            width: RowWidth::default(),
             halted: false,
             is_dropped: false,
             finished: 0,
@@ -88,12 +86,19 @@ impl LaneState {
         self.out.is_empty() || (self.out_bytes < self.out_budget && self.out.len() < MOST_OUT)
     }
 
+    /// Delivers what was read, and learns from it; true if it is the first to learn from.
+    pub fn take_in(&mut self, out: Out) -> bool {
+        let is_first = match &out {
+            Out::Rows(rows) => self.width.learn(rows.bytes, rows.read),
+            _ => false,
+        };
+        self.deliver(out);
+        is_first
+    }
+
     pub fn deliver(&mut self, out: Out) {
         if self.is_dropped {
             return;
-        }
-        if let Out::Rows(rows) = &out {
-            self.row_bytes = rows.bytes / rows.kinds.len().max(1) as u64 + 1;
         }
         match (self.out.back_mut(), out) {
             (Some(Out::Boundary(last)), Out::Boundary(step)) => *last = step,
@@ -129,6 +134,14 @@ impl LaneState {
         true
     }
 
+    /// Learns that a file was read to its end, and gave no row from `next` on. Rows of a change unit
+    /// may be held though they are no change.
+    pub fn learn_rest(&mut self, split: &Split, next: u64) {
+        if matches!(split.work, Work::File(_)) {
+            self.width.learn(0, split.rows_from(next));
+        }
+    }
+
     pub fn is_reading(&self) -> bool {
         !self.taken.is_empty() || self.beside > 0
     }
@@ -157,7 +170,7 @@ impl LaneState {
     pub fn next_ahead(&self) -> Option<&Arc<Split>> {
         let Some(Queued::Split(first)) = self.taken.front() else { return None };
         let has_place = !self.halted && self.taken.len() < MOST_TAKEN;
-        let bytes = |split: &Arc<Split>| split.bytes_ahead(self.row_bytes);
+        let bytes = |split: &Arc<Split>| split.row_bytes(&self.width);
         let ahead: u64 = self.taken.iter().skip(1).filter_map(Queued::split).map(bytes).sum();
         let may_be = |split: &&Arc<Split>| {
             has_place && split.goes_beside(first) && self.ahead.will_fit(ahead + bytes(split))
@@ -165,11 +178,13 @@ impl LaneState {
         self.queue.first_split().filter(may_be)
     }
 
-    /// The splits that are next and not begun, as far as they are change units.
-    pub fn next_units(&self) -> impl Iterator<Item = &Arc<Split>> {
+    /// The splits that are next and not begun, as far as they are change units, each with the bytes
+    /// of its rows.
+    pub fn next_units(&self) -> impl Iterator<Item = (&Arc<Split>, u64)> {
         let is_read = !self.halted && !self.is_dropped;
         let next = self.queue.next_splits();
-        next.take_while(move |split| is_read && matches!(split.work, Work::Unit(..)))
+        let units = next.take_while(move |split| is_read && matches!(split.work, Work::Unit(..)));
+        units.map(|split| (split, split.row_bytes(&self.width)))
     }
 
     /// Takes the next split, and a boundary before it.
@@ -191,9 +206,10 @@ impl LaneState {
         None
     }
 
-    /// Ends the reading of the oldest split.
-    pub fn finish_reading(&mut self) {
+    /// Ends the reading of the oldest split, which gave no row from `next` on.
+    pub fn finish_reading(&mut self, next: u64) {
         if let Some(Queued::Split(split)) = self.taken.pop_front() {
+            self.learn_rest(&split, next);
             self.deliver(Out::Finished(split));
         }
         while let Some(Queued::Boundary(_)) = self.taken.front() {

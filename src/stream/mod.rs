@@ -44,6 +44,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod width;
 
 pub use batch::{ChangeBatch, Naming, StreamEvent};
 pub use breaks::{OnGap, OnRollback, VerifyReplace};

@@ -97,11 +97,11 @@ impl SplitReader {
             return Err(false_claim(split, &rows));
         }
         let after = last + 1;
-        let ChangeRows { records, kinds, ordinals } = without(rows, &self.dropped)?;
-        if records.num_rows() > 0 {
-            let bytes = records.get_array_memory_size() as u64;
-            let split = split.clone();
-            let rows = Rows { split, records, kinds, ordinals, next: after, bytes };
+        let rows = without(rows, &self.dropped)?;
+        if rows.records.num_rows() > 0 {
+            let (bytes, read) = (rows.memory_size(), after.saturating_sub(*next));
+            let (split, ChangeRows { records, kinds, ordinals }) = (split.clone(), rows);
+            let rows = Rows { split, records, kinds, ordinals, next: after, read, bytes };
             if !self.hub.give(lane, Out::Rows(rows)).await {
                 return Ok(Read::Unwanted);
             }
@@ -123,7 +123,7 @@ impl SplitReader {
                 }
                 Ok(Read::Whole) => {
                     self.patience.reset();
-                    self.hub.finished_beside(lane, split);
+                    self.hub.finished_beside(lane, split, next);
                     return true;
                 }
                 Err(error) => error,

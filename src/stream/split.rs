@@ -7,18 +7,12 @@ use arrow::record_batch::RecordBatch;
 
 use super::columns::{SchemaChange, Turn};
 use super::timeline::Step;
+use super::width::RowWidth;
 use crate::error::Error;
-use crate::read::ChangeKind;
+use crate::read::{ChangeKind, ChangeReader};
 use crate::scan::{FileScanTask, SnapshotChanges};
 use crate::spec::SchemaRef;
 use crate::table::{Cursor, Inside, Place};
-
-/// How much larger than their file rows are taken to be before they are decoded.
-const GROWTH: u64 = 4;
-/// Rows of a batch.
-const BATCH_ROWS: u64 = 8192;
-/// Rows that a decoder has on their way at once: a batch in its hands, some behind it.
-const ROWS_ON_THE_WAY: u64 = 4 * BATCH_ROWS;
 
 /// A part of one step, of one group: a file, or a change unit.
 #[derive(Debug, Clone)]
@@ -74,29 +68,31 @@ impl Split {
         self.step.commit.is_full
     }
 
-    /// The compressed bytes of the file, and its rows.
-    fn file_size(&self) -> Option<(u64, u64)> {
+    /// How many rows it has from the row `next` on, about.
+    pub fn rows_from(&self, next: u64) -> u64 {
+        let all = match &self.work {
+            Work::File(task) => task.file.record_count,
+            Work::Unit(changes, unit, _) => {
+                changes.units().get(*unit).map_or(0, |unit| unit.rows())
+            }
+        };
+        all.min(self.end).saturating_sub(next)
+    }
+
+    /// Bytes of its rows in memory, where the lane's rows are so wide.
+    pub fn row_bytes(&self, width: &RowWidth) -> u64 {
+        let bytes = width.of(self.rows_from(self.cursor.next_row()), self.bytes);
         match &self.work {
-            Work::File(task) => Some((task.file.file_size_in_bytes, task.file.record_count)),
-            Work::Unit(..) => None,
+            Work::File(_) => bytes,
+            // Of files that stay nobody knows how many rows go.
+            Work::Unit(..) => bytes.max(self.bytes),
         }
     }
 
-    /// Bytes of rows that are on their way while it is read: those of a few batches, or all.
-    pub fn bytes_on_the_way(&self) -> u64 {
-        let all = self.bytes.saturating_mul(GROWTH);
-        self.file_size().map_or(all, |(bytes, rows)| {
-            let row = bytes.saturating_mul(GROWTH) / rows.max(1) + 1;
-            all.min(row.saturating_mul(ROWS_ON_THE_WAY))
-        })
-    }
-
-    /// Bytes of its rows if it is read before its turn, where the lane's rows are so wide: at least
-    /// a batch is decoded before anybody can tell that there is no room for it, however small the
-    /// file was compressed.
-    pub fn bytes_ahead(&self, row_bytes: u64) -> u64 {
-        let first = self.file_size().map_or(0, |(_, rows)| rows.min(BATCH_ROWS) * row_bytes);
-        self.bytes.saturating_mul(GROWTH).max(first)
+    /// Bytes of rows that are on their way while one decoder reads it: all, or as many as the
+    /// decoder lets lie.
+    pub fn bytes_on_the_way(&self, width: &RowWidth, reader: &ChangeReader) -> u64 {
+        self.row_bytes(width).min(reader.on_the_way(width.batch()))
     }
 
     /// The split in pieces: these ranges of rows, as far as it has them, with the compressed bytes
@@ -181,5 +177,7 @@ pub(super) struct Rows {
     pub ordinals: Vec<u64>,
     /// The first ordinal after this batch, rows that were filtered out included.
     pub next: u64,
+    /// How many rows of the split were read for them.
+    pub read: u64,
     pub bytes: u64,
 }

@@ -279,7 +279,7 @@ impl State {
         }
         let waiting = self.lanes.iter().enumerate().filter_map(|(n, lane)| {
             let next = lane.next_beside().filter(|split| self.may_begin(&split.step))?;
-            Some((lane.beside, n, next.bytes_on_the_way()))
+            Some((lane.beside, n, next.bytes_on_the_way(&lane.width, &lane.reader)))
         });
         let (_, lane, bytes) = waiting.min()?;
         let held = self.beside.hold(bytes)?;

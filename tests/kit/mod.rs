@@ -142,9 +142,18 @@ pub async fn file_in_groups(
     rows_per_group: usize,
 ) -> DataFile {
     let options = WriterProperties::builder().set_max_row_group_row_count(Some(rows_per_group));
+    file_with(table, name, batch, options.build()).await
+}
+
+/// Writes a batch as the options say, and describes it as a data file without statistics.
+pub async fn file_with(
+    table: &Table,
+    name: &str,
+    batch: &RecordBatch,
+    options: WriterProperties,
+) -> DataFile {
     let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, batch.schema(), Some(options.build())).unwrap();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(options)).unwrap();
     writer.write(batch).unwrap();
     writer.close().unwrap();
     let path = format!("memory:///t/data/{name}.parquet");

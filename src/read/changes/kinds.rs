@@ -101,3 +101,11 @@ pub struct ChangeRows {
     /// The place of each in its file or unit, ascending.
     pub ordinals: Vec<u64>,
 }
+
+impl ChangeRows {
+    /// Bytes that it takes in memory: the rows, and what is told of each.
+    pub fn memory_size(&self) -> u64 {
+        let of_each = size_of_val(self.kinds.as_slice()) + size_of_val(self.ordinals.as_slice());
+        (self.records.get_array_memory_size() + of_each) as u64
+    }
+}

@@ -195,6 +195,11 @@ impl ChangeReader {
         files::read_rows(self.clone(), task, rows, bytes)
     }
 
+    /// Bytes of rows that one decoder has on their way to who reads, where batches have so many.
+    pub fn on_the_way(&self, batch_bytes: u64) -> u64 {
+        self.tasks.on_the_way(batch_bytes)
+    }
+
     /// As [`TaskReader::row_ranges`].
     ///
     /// # Errors

@@ -214,6 +214,7 @@ impl SourceReader {
         request.file_size_in_bytes = Some(source.file.file_size_in_bytes);
         request.constants = self.reader.tasks.constants(&task)?;
         request.name_mapping = context.name_mapping.clone();
+        request.batch_bytes = self.reader.tasks.together;
         if source.len() < source.file.record_count {
             let mut unwanted = RoaringTreemap::new();
             unwanted.insert_range(0..source.file.record_count);

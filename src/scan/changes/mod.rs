@@ -128,6 +128,7 @@ pub struct ChangeUnit {
     partition: Option<PartitionKey>,
     files: Vec<FileRef>,
     bytes: u64,
+    rows: u64,
     digest: u64,
 }
 
@@ -348,6 +349,11 @@ impl ChangeUnit {
     /// About how many bytes its files have: those that came or went, and a little for others.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many rows its files have that came or went.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// How many files it looks at.

@@ -19,8 +19,17 @@ const TOUCH_BYTES: u64 = 64 * 1024;
 /// Change units in the making.
 pub(super) struct Units {
     grouping: Grouping,
-    by_partition: HashMap<Option<PartitionKey>, (Vec<FileRef>, u64)>,
+    by_partition: HashMap<Option<PartitionKey>, Files>,
     pub tally: Tally,
+}
+
+/// The files of one unit.
+#[derive(Default)]
+struct Files {
+    refs: Vec<FileRef>,
+    bytes: u64,
+    /// Of those that came or went.
+    rows: u64,
 }
 
 impl Units {
@@ -29,10 +38,14 @@ impl Units {
             Grouping::Partition => Some(file.partition_key()),
             Grouping::Snapshot => None,
         };
-        let (files, bytes) = self.by_partition.entry(partition).or_default();
-        files.push(FileRef { manifest: manifest as u32, entry: entry as u32, role });
+        let files = self.by_partition.entry(partition).or_default();
+        files.refs.push(FileRef { manifest: manifest as u32, entry: entry as u32, role });
         let size = file.file_size_in_bytes;
-        *bytes += if role == Role::Touched { TOUCH_BYTES.min(size) } else { size };
+        let (bytes, rows) = match role {
+            Role::Touched => (TOUCH_BYTES.min(size), 0),
+            Role::Added | Role::Removed => (size, file.record_count),
+        };
+        (files.bytes, files.rows) = (files.bytes + bytes, files.rows + rows);
         let tally = &mut self.tally;
         let (files, bytes) = match role {
             Role::Added => (&mut tally.added_files, &mut tally.added_bytes),
@@ -49,12 +62,12 @@ impl Units {
 
     /// Puts everything into one unit.
     pub(super) fn into_one(self) -> Self {
-        let (mut all, mut sum) = (Vec::new(), 0);
-        for (files, bytes) in self.by_partition.into_values() {
-            all.extend(files);
-            sum += bytes;
+        let mut all = Files::default();
+        for files in self.by_partition.into_values() {
+            all.refs.extend(files.refs);
+            (all.bytes, all.rows) = (all.bytes + files.bytes, all.rows + files.rows);
         }
-        let whole = (!all.is_empty()).then_some((None, (all, sum)));
+        let whole = (!all.refs.is_empty()).then_some((None, all));
         Self { by_partition: whole.into_iter().collect(), ..self }
     }
 
@@ -64,11 +77,11 @@ impl Units {
         let mut units: Vec<_> = self
             .by_partition
             .into_iter()
-            .map(|(partition, (mut files, bytes))| {
+            .map(|(partition, Files { refs: mut files, bytes, rows })| {
                 files.sort_unstable();
                 let place = partition.as_ref().map(|key| (key.spec_id, key.stable_hash()));
                 let digest = digest(base, snapshot, place.unwrap_or_default().1, &files);
-                (place, ChangeUnit { partition, files, bytes, digest })
+                (place, ChangeUnit { partition, files, bytes, rows, digest })
             })
             .collect();
         units.sort_by_key(|(place, _)| *place);

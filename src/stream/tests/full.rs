@@ -168,18 +168,41 @@ async fn a_file_that_is_late_holds_back_no_other_and_the_token_tells() {
     }
 }
 
+/// Adds a file of so many rows that cannot be compressed; gives its size.
+async fn add_large(feed: &mut Feed, rows: usize, rows_a_group: usize) -> u64 {
+    let dice = SeededIds::new(8);
+    let any: Vec<i64> = (0..rows).map(|_| dice.next_u64() as i64).collect();
+    let batch = kit::batch(vec![("id", 1, longs(0..rows as i64)), ("part", 2, longs(any))]);
+    let large = kit::file_in_groups(&feed.table, "large", &batch, rows_a_group).await;
+    let size = large.file_size_in_bytes;
+    feed.table = kit::append(&feed.table, vec![large]).await;
+    size
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_group_larger_than_the_budget_is_read_all_the_same() {
+    const ROWS: usize = 700_000;
+    let mut feed = one_partition(3).await;
+    let size = add_large(&mut feed, ROWS, ROWS).await;
+    for (lanes, decoders, budget) in [(1, 4, 0), (2, 3, 1 << 20), (1, 8, 4 << 20)] {
+        assert!(size > 8 << 20, "{size} is cut, and more than {budget}");
+        let stream = feed.appends().start(Start::LatestFull).lanes(lanes);
+        let stream = stream.full_parallelism(decoders).memory_budget(budget);
+        let seen = in_time(all(stream)).await.unwrap();
+        let mut ids: Vec<i64> = seen.iter().map(|(_, id)| *id).collect();
+        ids.sort_unstable();
+        let small = feed.rows.iter().map(|(_, id)| *id);
+        assert!(ids == sorted_ids((0..ROWS as i64).chain(small)), "each row once: {budget}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_large_file_is_read_in_pieces_at_once() {
     const ROWS: usize = 1_800_000;
     let mut feed = one_partition(1).await;
-    let dice = SeededIds::new(8);
-    let any: Vec<i64> = (0..ROWS).map(|_| dice.next_u64() as i64).collect();
-    let ids = longs(0..ROWS as i64);
-    let batch = kit::batch(vec![("id", 1, ids), ("part", 2, longs(any))]);
-    let large = kit::file_in_groups(&feed.table, "large", &batch, ROWS / 3).await;
-    assert!(large.file_size_in_bytes > 24 << 20, "{}", large.file_size_in_bytes);
-    let half_a_group = large.file_size_in_bytes / 6;
-    feed.table = kit::append(&feed.table, vec![large]).await;
+    let size = add_large(&mut feed, ROWS, ROWS / 3).await;
+    assert!(size > 24 << 20, "{size}");
+    let half_a_group = size / 6;
     let gate = Gate::before(&feed, |gate| (gate.wanted, gate.apart_bytes) = (3, half_a_group));
     let (_gate, table) = gate.await;
     let mut start = Start::LatestFull;
