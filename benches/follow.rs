@@ -4,7 +4,8 @@
 //!
 //! Goals (DESIGN §9): `Appends` on one lane at least 0.85 of the floor, `Upserts` 0.7; `Changes`
 //! over 10M live rows in 100 files with 10k keys a commit, 9 of 10 new and the rest in the newest
-//! files, warm: at least a commit a second, at most 5 % of the table's bytes read per commit.
+//! files, warm: at least a commit a second, at most 5 % of the table's bytes read per commit. The
+//! full phase by 1, 2 and 8 decoders is told beside a floor of as many threads, and has no goal.
 
 mod support;
 
@@ -35,6 +36,9 @@ fn main() -> Result<()> {
         }
         if wanted("follow/appends") {
             appends().await?;
+        }
+        if wanted("follow/full") {
+            full().await?;
         }
         if wanted("follow/upserts") {
             upserts().await?;
@@ -118,6 +122,25 @@ async fn appends() -> Result<()> {
         };
         let taken = median(5, rows, follow).await;
         let name = format!("follow/appends/{lanes}_lanes");
+        report(&name, taken, rows, "rows", &[("floor", speed(taken, floor))]);
+    }
+    Ok(())
+}
+
+/// The rows of a whole snapshot by so many decoders, on one lane.
+async fn full() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = scaled(10_000_000);
+    let (table, files) = appended(folder.path(), rows, 10).await?;
+    for decoders in [1, 2, 8] {
+        let floor = median(3, rows, || async { Ok(decode(&files, decoders.min(threads()))) }).await;
+        let follow = || async {
+            let stream = table.stream().start(Start::LatestFull).until(Until::CaughtUp);
+            let stream = stream.emit(Emit::Appends).full_parallelism(decoders);
+            Ok(drain(stream.open().await?).await?.0)
+        };
+        let taken = median(5, rows, follow).await;
+        let name = format!("follow/full/{decoders}_decoders");
         report(&name, taken, rows, "rows", &[("floor", speed(taken, floor))]);
     }
     Ok(())
