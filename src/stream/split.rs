@@ -84,7 +84,7 @@ impl Split {
         let bytes = width.of(self.rows_from(self.cursor.next_row()), self.bytes);
         match &self.work {
             Work::File(_) => bytes,
-            // Of files that stay nobody knows how many rows go.
+            // Deletes of other partitions may reach its files, and those that went bring rows back.
             Work::Unit(..) => bytes.max(self.bytes),
         }
     }

@@ -2,16 +2,16 @@
 //! share one read of each file, and the files are read side by side.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arrow::record_batch::RecordBatch;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::sources::{Source, SourceReader};
+use super::sources::{Source, SourceKind, SourceReader};
 use super::spawned;
 use crate::error::Result;
 
-/// How many times larger decoded rows are thought to be than compressed ones.
+/// How many times larger decoded rows are thought to be than compressed ones, before the first came.
 const DECODED: u64 = 4;
 
 /// Reads sources that are not held until the budget is full. Those that do not fit are left as
@@ -30,7 +30,7 @@ pub(super) async fn hold(
         fits
     };
     let chosen: Vec<&mut Source> = sources.filter(|s| s.held.is_none()).filter(fits).collect();
-    let room = Arc::new(AtomicI64::new(i64::try_from(budget).unwrap_or(i64::MAX)));
+    let room = Arc::new(Room::new(budget));
     let each: Vec<_> = chosen
         .iter()
         .map(|source| spawned(read(reader.clone(), Source::clone(source), room.clone())))
@@ -47,18 +47,60 @@ pub(super) async fn hold(
 async fn read(
     reader: SourceReader,
     source: Source,
-    room: Arc<AtomicI64>,
+    room: Arc<Room>,
 ) -> Result<Option<Vec<RecordBatch>>> {
-    let (mut held, mut taken) = (Vec::new(), 0);
+    if !room.may_hold(&source) {
+        return Ok(None);
+    }
+    let (mut held, mut taken, mut rows) = (Vec::new(), 0, 0);
     let mut batches = reader.rows(&source).await?;
     while let Some(batch) = batches.try_next().await? {
-        let bytes = i64::try_from(batch.get_array_memory_size()).unwrap_or(i64::MAX);
-        taken += bytes;
-        if room.fetch_sub(bytes, Ordering::Relaxed) < bytes {
-            room.fetch_add(taken, Ordering::Relaxed);
+        let bytes = batch.get_array_memory_size() as u64;
+        (taken, rows) = (taken + bytes, rows + batch.num_rows() as u64);
+        room.learn(&source, taken, rows);
+        if !room.take(bytes) {
+            room.give_back(taken);
             return Ok(None);
         }
         held.push(batch);
     }
     Ok(Some(held))
+}
+
+/// The memory that sources share, and how much of it their rows turned out to take.
+struct Room {
+    left: AtomicI64,
+    /// Bytes of a row, of keys and of data; 0 while none was seen.
+    row_bytes: [AtomicU64; 2],
+}
+
+impl Room {
+    fn new(bytes: u64) -> Self {
+        let left = AtomicI64::new(i64::try_from(bytes).unwrap_or(i64::MAX));
+        Self { left, row_bytes: Default::default() }
+    }
+
+    fn row_bytes(&self, source: &Source) -> &AtomicU64 {
+        let [keys, data] = &self.row_bytes;
+        if source.kind == SourceKind::Keys { keys } else { data }
+    }
+
+    /// Whether there is room for rows as wide as those before.
+    fn may_hold(&self, source: &Source) -> bool {
+        let bytes = source.len().saturating_mul(self.row_bytes(source).load(Ordering::Relaxed));
+        i64::try_from(bytes).is_ok_and(|bytes| bytes <= self.left.load(Ordering::Relaxed))
+    }
+
+    fn learn(&self, source: &Source, bytes: u64, rows: u64) {
+        self.row_bytes(source).store(bytes / rows.max(1), Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.left.fetch_sub(bytes, Ordering::Relaxed) >= bytes
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.left.fetch_add(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
 }

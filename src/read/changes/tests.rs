@@ -7,6 +7,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt;
 
+use super::hold::hold;
+use super::sources::{Source, SourceKind, SourceReader};
 use super::*;
 use crate::error::ErrorKind;
 use crate::kit;
@@ -135,6 +137,37 @@ async fn what_was_decoded_ahead_of_a_units_turn_is_not_read_again() {
     for nothing in [None, Some(none), Some(ahead())] {
         assert_eq!(kinds(nothing).await.unwrap_err().kind(), ErrorKind::NotFound);
     }
+}
+
+#[tokio::test]
+async fn files_whose_rows_cannot_fit_are_not_begun() {
+    let table = table();
+    let repeating: Vec<(i64, &str)> = vec![(1, "so much text of so few bytes"); 4_000];
+    let mut files = Vec::new();
+    for name in ["a", "b", "c"] {
+        files.push(kit::file(&table, name, &rows(&repeating)).await);
+    }
+    let table = kit::append(&table, files.clone()).await;
+    for gone in &files[1..] {
+        table.storage().delete(&gone.file_path).await.unwrap();
+    }
+    let options = ChangeReadOptions { parallelism: 1, ..by_id(Emit::Changes) };
+    let changes = reader(&table, options);
+    let snapshot = SnapshotId(table.current_snapshot().unwrap().snapshot_id());
+    let reader = SourceReader::new(changes, table.schema().clone(), None, snapshot).unwrap();
+    let source = |file: &DataFile| Source {
+        file: Arc::new(file.clone()),
+        rows: (0..file.record_count).collect(),
+        kind: SourceKind::Moved,
+        sequence_number: SequenceNumber(1),
+        held: None,
+    };
+    let mut sources: Vec<Source> = files.iter().map(source).collect();
+    // All three seem to fit, as they are compressed; not one does.
+    let budget = files.iter().map(|file| file.file_size_in_bytes).sum::<u64>() * 4;
+    assert!(budget < 4_000 * 28, "{budget}");
+    hold(&reader, sources.iter_mut(), budget).await.unwrap();
+    assert!(sources.iter().all(|source| source.held.is_none()));
 }
 
 #[tokio::test]

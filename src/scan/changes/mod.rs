@@ -351,7 +351,8 @@ impl ChangeUnit {
         self.bytes
     }
 
-    /// How many rows its files have that came or went.
+    /// About how many rows it tells of: those of files that came or went, and those that deletes
+    /// name.
     pub fn rows(&self) -> u64 {
         self.rows
     }

@@ -28,17 +28,27 @@ pub(super) struct Units {
 struct Files {
     refs: Vec<FileRef>,
     bytes: u64,
-    /// Of those that came or went.
+    /// Of those that came or went, and of the rest as many as deletes name that came.
     rows: u64,
 }
 
 impl Units {
-    fn add(&mut self, manifest: usize, entry: usize, role: Role, file: &DataFile) {
-        let partition = match self.grouping {
+    fn unit_of(&self, file: &DataFile) -> Option<PartitionKey> {
+        match self.grouping {
             Grouping::Partition => Some(file.partition_key()),
             Grouping::Snapshot => None,
-        };
-        let files = self.by_partition.entry(partition).or_default();
+        }
+    }
+
+    /// Counts the rows that a delete file names. Those of every partition are counted with none.
+    fn count(&mut self, delete: &DataFile) {
+        if let Some(files) = self.by_partition.get_mut(&self.unit_of(delete)) {
+            files.rows += delete.record_count;
+        }
+    }
+
+    fn add(&mut self, manifest: usize, entry: usize, role: Role, file: &DataFile) {
+        let files = self.by_partition.entry(self.unit_of(file)).or_default();
         files.refs.push(FileRef { manifest: manifest as u32, entry: entry as u32, role });
         let size = file.file_size_in_bytes;
         let (bytes, rows) = match role {
@@ -137,6 +147,7 @@ pub(super) async fn units(
             }
         }
     }
+    deletes.added.files().for_each(|delete| units.count(&delete.file));
     let Tally { added_files, touched_files, .. } = units.tally;
     units.tally.untouched_files = live.saturating_sub(added_files + touched_files);
     Ok(units)
