@@ -10,6 +10,7 @@ use serde_json::json;
 use super::action::{Watcher, finish, planned, show};
 use super::failure::{Failure, Outcome};
 use super::session::Session;
+use super::size::size;
 use super::terminal::Listing;
 use crate::expr;
 use crate::maintenance::{CompactOptions, CompactPlan, SortBy, SortColumn};
@@ -34,13 +35,13 @@ pub(super) struct Compact {
     #[arg(long)]
     sorted: bool,
     /// Size of a new file, such as 256MB [default: write.target-file-size-bytes]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     target_size: Option<ByteSize>,
     /// Smaller files are rewritten [default: 75 % of the target]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     min_size: Option<ByteSize>,
     /// Larger files are rewritten [default: 180 % of the target]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<ByteSize>,
     /// So many small files of a partition are worth the work
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -58,7 +59,7 @@ pub(super) struct Compact {
     #[arg(long)]
     keep_specs: bool,
     /// Input of one group, and of one commit, at most: what a kill can cost
-    #[arg(long, value_name = "SIZE", default_value = "10GiB")]
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = size)]
     max_group_size: ByteSize,
     /// Commit finished groups in about so many commits
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -70,7 +71,7 @@ pub(super) struct Compact {
     #[arg(long, value_name = "N")]
     max_concurrent: Option<usize>,
     /// Memory for all of it
-    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size)]
     memory: ByteSize,
     /// Print what would be done, and do nothing
     #[arg(long)]

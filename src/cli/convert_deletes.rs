@@ -9,6 +9,7 @@ use serde_json::json;
 use super::action::{Watcher, finish, planned, show};
 use super::failure::Outcome;
 use super::session::Session;
+use super::size::size;
 use super::terminal::Listing;
 use crate::maintenance::{ConvertOptions, ConvertPlan};
 use crate::spec::MAIN_BRANCH;
@@ -25,7 +26,7 @@ pub(super) struct ConvertDeletes {
     #[arg(long, value_name = "N")]
     max_concurrent: Option<usize>,
     /// Memory for all of it
-    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = size)]
     memory: ByteSize,
     /// Print what would be done, and do nothing
     #[arg(long)]

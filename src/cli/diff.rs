@@ -75,7 +75,7 @@ pub(super) struct Diff {
     #[arg(long, value_enum)]
     format: Option<DiffFormat>,
     /// Memory to hold, such as 256MB
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = super::size::memory)]
     memory: Option<ByteSize>,
 }
 

@@ -35,6 +35,7 @@ mod scan;
 mod schema;
 mod session;
 mod shell;
+mod size;
 mod streams;
 mod terminal;
 mod time;

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::action::{Watcher, finish, planned, show};
 use super::failure::Outcome;
 use super::session::Session;
+use super::size::size;
 use super::terminal::Listing;
 use crate::maintenance::{ManifestOptions, ManifestPlan};
 use crate::spec::MAIN_BRANCH;
@@ -26,13 +27,13 @@ pub(super) struct RewriteManifests {
     #[arg(long, value_name = "ID")]
     spec: Option<i32>,
     /// Size of a new manifest, such as 8MB [default: commit.manifest.target-size-bytes]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     target_size: Option<ByteSize>,
     /// Rewrite every manifest
     #[arg(long)]
     all: bool,
     /// Memory for entries; more of them are read in several passes
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     memory: ByteSize,
     /// Print what would be done, and do nothing
     #[arg(long)]

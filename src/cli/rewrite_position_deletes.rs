@@ -9,6 +9,7 @@ use serde_json::json;
 use super::action::{Watcher, finish, planned, show};
 use super::failure::Outcome;
 use super::session::Session;
+use super::size::size;
 use super::terminal::Listing;
 use crate::expr;
 use crate::maintenance::{RewriteDeletesOptions, RewriteDeletesPlan};
@@ -40,7 +41,7 @@ pub(super) struct RewritePositionDeletes {
     #[arg(long, value_name = "N")]
     max_concurrent: Option<usize>,
     /// Memory for positions
-    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size)]
     memory: ByteSize,
     /// Print what would be done, and do nothing
     #[arg(long)]

@@ -37,7 +37,7 @@ pub(super) struct Scan {
     #[arg(long, value_enum)]
     format: Option<RowFormat>,
     /// Memory for deletes and decoding, such as 512MB
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = super::size::memory)]
     memory: Option<bytesize::ByteSize>,
     /// Write to a file instead of stdout
     #[arg(long, short, value_name = "FILE")]

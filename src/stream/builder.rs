@@ -252,8 +252,8 @@ impl StreamBuilder {
     }
 
     /// Bytes that the stream may hold (default: 256 MiB): three quarters for reading, one for
-    /// batches that wait. At least a few batches a lane, and the row group that they come from, are
-    /// held whatever it says.
+    /// batches that wait. A few batches a lane, the row group that they come from, and a mebibyte to
+    /// compare rows in are held whatever it says.
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.options.memory_budget = bytes;
         self

@@ -247,6 +247,10 @@ fn arrow_of(readers: &[Arc<ChangeReader>]) -> Result<ArrowSchemaRef> {
     Ok(first.arrow_schema().clone())
 }
 
+/// Memory of a reader at the least: with less it would compare the rows of a change unit in more
+/// passes than they have batches.
+const LEAST_MEMORY: u64 = 1024 * 1024;
+
 /// One reader a lane, each with its share of the memory and of the cores.
 fn readers(
     table: &Table,
@@ -259,7 +263,7 @@ fn readers(
     let mut read = ChangeReadOptions {
         emit: options.emit,
         schema: Some(schema.clone()),
-        memory_budget: options.memory_budget / 4 * 3 / lanes as u64,
+        memory_budget: (options.memory_budget / 4 * 3 / lanes as u64).max(LEAST_MEMORY),
         parallelism: (defaults.parallelism / lanes).max(1),
         key_filters: options.key_filters.clone(),
         ..defaults

@@ -145,7 +145,7 @@ pub(super) struct Follow {
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
     /// Memory for planning, deletes and decoding, such as 512MB
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = super::size::memory)]
     memory: Option<bytesize::ByteSize>,
 }
 

@@ -17,6 +17,7 @@ use super::changes::feed_with_deletes;
 use super::faults::{behind_faults, copied};
 use super::*;
 use crate::kit::layer::{Layer, Layered};
+use crate::table::WriteResult;
 
 /// A store that keeps readers of data files waiting.
 #[derive(Debug)]
@@ -36,6 +37,7 @@ struct Gate {
 struct Inside {
     readers: BTreeMap<(String, u64), usize>,
     most: usize,
+    reads: usize,
 }
 
 impl Gate {
@@ -65,6 +67,7 @@ impl Gate {
         let reader = (path.to_string(), at / self.apart_bytes);
         {
             let mut inside = self.inside.lock().unwrap();
+            inside.reads += 1;
             *inside.readers.entry(reader.clone()).or_default() += 1;
             inside.most = inside.most.max(inside.readers.len());
         }
@@ -333,6 +336,34 @@ async fn small_change_units_of_a_snapshot_are_read_at_once() {
     let at_once = changes(&table, 1, 64 << 20).await;
     assert_eq!(at_once.values().flatten().count(), 24 * 4 + 1);
     assert_eq!(at_once, changes(&feed.table, 1, 0).await, "as one after the other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_memory_a_change_unit_is_not_read_again_for_each_of_its_rows() {
+    let mut feed = one_partition(1).await;
+    let first = feed.append(&[1], 500).await;
+    let kept: Vec<i64> = feed.rows.iter().map(|(_, id)| *id).collect();
+    let rows = kit::batch(vec![
+        ("id", 1, longs(kept.iter().copied())),
+        ("part", 2, longs(vec![2; kept.len()])),
+    ]);
+    let new = kit::file(&feed.table, "new", &rows).await;
+    let keys = kit::batch(vec![("id", 1, longs(kept.iter().copied()))]);
+    let gone = kit::equality(&feed.table, "gone", &keys, &[1]).await;
+    let written =
+        WriteResult { data_files: vec![new], delete_files: vec![gone], ..Default::default() };
+    feed.table = feed.table.row_delta(written).commit().await.unwrap().table;
+    let (gate, table) = Gate::before(&feed, |_| {}).await;
+    let stream = table.stream().start(Start::AfterSnapshot(first)).until(Until::CaughtUp);
+    let mut stream = stream.key(["id"]).memory_budget(0).open().await.unwrap();
+    let mut updates = 0;
+    while let Some(event) = in_time(stream.try_next()).await.unwrap() {
+        let StreamEvent::Batch(batch) = event else { continue };
+        updates += batch.kinds.iter().filter(|kind| **kind == ChangeKind::UpdateAfter).count();
+    }
+    assert_eq!(updates, kept.len());
+    let reads = gate.inside.lock().unwrap().reads;
+    assert!(reads < 40, "{reads} reads of four files");
 }
 
 #[tokio::test(start_paused = true)]
