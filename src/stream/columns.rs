@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 
 use super::builder::StreamOptions;
+use super::groups::Order;
 use super::named::Named;
 use super::resume::Resume;
 use super::timeline::{CommitInfo, Step, Timeline};
@@ -155,7 +156,9 @@ impl Columns {
         let schema = if follows { &theirs } else { &self.schema };
         let is_new = schema.schema_id() != self.schema.schema_id();
         let is_announced = follows && std::mem::take(&mut self.is_unsure);
-        if !is_new && !is_announced && knows(&self.table, table) {
+        // Behind a net difference rows may live again, of whichever lane: readers learn anew.
+        let learns_anew = step.commit.net.is_some();
+        if !is_new && !is_announced && !learns_anew && knows(&self.table, table) {
             return Ok(None);
         }
         let readers = readers(table, &self.options, &self.named, schema);
@@ -266,6 +269,8 @@ fn readers(
         memory_budget: (options.memory_budget / 4 * 3 / lanes as u64).max(LEAST_MEMORY),
         parallelism: (defaults.parallelism / lanes).max(1),
         key_filters: options.key_filters.clone(),
+        // Without order the units that touch a file are on all lanes.
+        sees_all: options.order != Order::Unordered || lanes == 1,
         ..defaults
     };
     named.name_in(schema, &mut read)?;

@@ -80,8 +80,8 @@ fn notes(table: &Table, options: &StreamOptions) -> Vec<String> {
     }
     if options.order == Order::Unordered && options.emit != Emit::Appends {
         notes.push(
-            "without order, later changes of a row may come before earlier ones: sequence numbers \
-             of commits tell"
+            "without order, later changes of a row may come before earlier ones: legs and sequence \
+             numbers of commits tell"
                 .to_string(),
         );
     }

@@ -13,8 +13,9 @@ pub enum Order {
     PerSnapshot,
     /// Files and change units go to any lane, whatever their partition and commit: even a table
     /// without partitions is read on all lanes. Rows of one file or unit keep their order, and
-    /// the two images of an update stay together; nothing else is in order. The commit's sequence
-    /// number tells which of two changes is the later one. Which lane gets what is fixed, so that a
+    /// the two images of an update stay together; nothing else is in order. The commit's leg and
+    /// sequence number tell which of two changes is the later one; what is dead in a file that
+    /// several lanes share is worked out anew each time. Which lane gets what is fixed, so that a
     /// lane's token covers its groups and lists no files: a lane that is not polled keeps back its
     /// share of the work, and no more (STR-15).
     Unordered,

@@ -66,6 +66,9 @@ pub struct ChangeReadOptions {
     /// Where to keep the keys that were seen in data files, for readers to come; `None` for memory
     /// only.
     pub key_filters: Option<KeyFilterStore>,
+    /// Whether the reader is asked for every unit that touches a file, once it was asked for one
+    /// of them (default: true): then what it found dead in the file needs no second look.
+    pub sees_all: bool,
 }
 
 impl Default for ChangeReadOptions {
@@ -79,6 +82,7 @@ impl Default for ChangeReadOptions {
             memory_budget: 256 * 1024 * 1024,
             parallelism: std::thread::available_parallelism().map_or(2, |n| n.get()),
             key_filters: None,
+            sees_all: true,
         }
     }
 }
@@ -86,7 +90,8 @@ impl Default for ChangeReadOptions {
 /// Reads changes, and remembers what it learned about files from one snapshot to the next.
 ///
 /// It may be asked for the units of a table in any order; it is fast when units of one partition
-/// come in the order of their snapshots, which is how one lane of a stream asks.
+/// come in the order of their snapshots, which is how one lane of a stream asks. Who leaves out
+/// units has to say so ([`ChangeReadOptions::sees_all`]).
 #[derive(Debug)]
 pub struct ChangeReader {
     options: ChangeReadOptions,

@@ -43,6 +43,8 @@ pub(super) struct ResolvedFile {
 pub(super) struct Resolver {
     context: ScanContext,
     parallelism: usize,
+    /// Whether what is remembered of a file holds until this resolver touches it again.
+    sees_all: bool,
     loader_budget: u64,
     state: Arc<Mutex<State>>,
     /// Key filters that outlive this reader.
@@ -79,6 +81,7 @@ impl Resolver {
         Self {
             context: context.clone(),
             parallelism: options.parallelism.max(1),
+            sees_all: options.sees_all,
             loader_budget: quarter / 3,
             state: Arc::new(Mutex::new(state)),
             stored: options.key_filters.clone().map(|store| StoredFilters::new(store, context)),
@@ -128,7 +131,10 @@ impl Resolver {
             let path = &file.file.file_path;
             match file.role {
                 Role::Removed => state.files.forget(path),
-                Role::Added | Role::Touched => state.files.set_dead(path, as_of, file.dead.clone()),
+                Role::Added | Role::Touched if self.sees_all => {
+                    state.files.set_dead(path, as_of, file.dead.clone());
+                }
+                Role::Added | Role::Touched => {}
             }
         }
         Ok(())
@@ -218,14 +224,16 @@ impl Resolver {
                 return Ok(dead);
             }
             // Between any two snapshots there is one state before, and no other before that.
-            let starts_anew = changes.removes_deletes() && !changes.is_net();
+            let starts_anew = (changes.removes_deletes() || !self.sees_all) && !changes.is_net();
             state.loader_before(as_of, starts_anew, || self.loader())
         };
         let ChangedFile { file, sequence_number, before, .. } = changed;
         let dead = dead_rows(&self.context, &loader, file, *sequence_number, before).await?;
         let dead = Arc::new(dead);
         // As of the parent: one less is older than this snapshot and not younger than the parent.
-        self.state()?.files.set_dead(&file.file_path, as_of - 1, dead.clone());
+        if self.sees_all {
+            self.state()?.files.set_dead(&file.file_path, as_of - 1, dead.clone());
+        }
         Ok(dead)
     }
 
@@ -377,7 +385,7 @@ impl Resolver {
 impl State {
     /// A loader that has seen no delete younger than the parent of the snapshot of this sequence
     /// number. Loaders only learn, so one serves as long as the snapshots go up and no delete is
-    /// taken back.
+    /// taken back, as far as one knows.
     fn loader_before(
         &mut self,
         as_of: i64,
@@ -385,7 +393,7 @@ impl State {
         make: impl Fn() -> DeleteLoader,
     ) -> DeleteLoader {
         match &mut self.before {
-            Some((seen, loader)) if *seen <= as_of && !starts_anew => {
+            Some((seen, loader)) if *seen == as_of || (*seen < as_of && !starts_anew) => {
                 *seen = as_of;
                 loader.clone()
             }

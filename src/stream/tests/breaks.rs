@@ -307,3 +307,33 @@ async fn where_rows_can_change_partitions_a_break_is_one_unit_between_barriers()
         assert_eq!(replica, expected);
     }
 }
+
+/// The difference is one unit on the first lane; what the second lane had learned of its files
+/// before the rollback holds no more.
+#[tokio::test]
+async fn a_lane_forgets_what_was_dead_before_a_rollback_though_another_one_tells_the_difference() {
+    let (mut feed, [_, second]) = (Feed::new(), super::assign::apart());
+    let start = feed.append(&[second], 1).await;
+    let kept = feed.append(&[second], 3).await;
+    let builder = exact(&feed).start(Start::AfterSnapshot(start)).until(Until::Forever).lanes(2);
+    let mut stream = builder.open().await.unwrap();
+    delete_first_row(&mut feed, "dead").await;
+    feed.table = feed.table.update_spec().remove_field("part").commit().await.unwrap();
+    feed.append(&[7], 1).await;
+    let first = held(&feed.table).await;
+    let mut replica = bag(&vec![(second, 1_000_000)]);
+    let mut catch_up = async |expected: Bag| {
+        while replica != expected {
+            let event = soon(&mut stream).await.expect("the stream goes on").unwrap();
+            if let StreamEvent::Batch(batch) = event {
+                apply(&mut replica, &batch, batch.kinds.len());
+            }
+        }
+    };
+    catch_up(first).await;
+    point(&mut feed, "main", kept).await;
+    catch_up(held(&feed.table).await).await;
+    let everything = feed.table.delete_where(Predicate::AlwaysTrue);
+    feed.table = everything.commit().await.unwrap().table;
+    catch_up(Bag::new()).await;
+}

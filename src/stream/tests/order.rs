@@ -256,3 +256,28 @@ async fn tokens_of_other_streams_and_files_are_refused() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("another file"), "{error}");
 }
+
+/// One file is touched by many commits, whose units are on all lanes.
+#[tokio::test]
+async fn without_order_lanes_that_share_a_file_tell_each_of_its_rows_deleted_once() {
+    let mut feed = Feed::new();
+    let first = feed.append(&[1], 12).await;
+    let head = feed.table.current_snapshot().unwrap().clone();
+    let manifests = feed.table.manifests(&head).await.unwrap();
+    let entries = feed.table.entries(&manifests[0]).await.unwrap();
+    for row in 0..8 {
+        let (name, file) = (format!("d{row}"), &entries[0].file);
+        let dead = kit::positions_of(&feed.table, &name, file, &[row]).await;
+        feed.table = kit::delete(&feed.table, vec![dead]).await;
+    }
+    let everything = feed.table.delete_where(Predicate::AlwaysTrue);
+    feed.table = everything.commit().await.unwrap().table;
+    let mut expected = feed.rows.clone();
+    expected.sort_unstable();
+    for lanes in 1..=8 {
+        let builder = feed.appends().emit(Emit::Changes).order(Order::Unordered).lanes(lanes);
+        let mut told = all(builder.start(Start::AfterSnapshot(first))).await.unwrap();
+        told.sort_unstable();
+        assert_eq!(told, expected, "{lanes} lanes");
+    }
+}
