@@ -22,6 +22,7 @@ use super::timeline::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::measure;
 use crate::read::Emit;
+use crate::spec::SnapshotId;
 use crate::table::{Table, Watch};
 
 /// Plans of steps that are kept for lanes that come later.
@@ -122,12 +123,25 @@ impl Planner {
         let (splits, cursor) = match planned {
             Ok(Some(planned)) => planned,
             Ok(None) => return Ok(()),
-            Err(error) => return Err(expired_meanwhile(table, &wanted.step, error).await),
+            Err(error) => return self.plan_anew(wanted, table, error).await,
         };
         span.record("splits", splits.len());
         self.hub.state().planned(wanted, splits, cursor);
         self.hub.ring_lanes();
         Ok(())
+    }
+
+    /// After a failure: a file that is gone may be needed no more by what the table is now, such as
+    /// a manifest of the snapshot before.
+    async fn plan_anew(&self, wanted: &Plannable, table: &Table, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::NotFound {
+            let fresh = table.refresh().await?;
+            if fresh.metadata_location() != table.metadata_location() {
+                return self.take_in(fresh);
+            }
+        }
+        let from = wanted.step.commit.net.and_then(|net| net.from);
+        Err(expired_meanwhile(table, (&wanted.step, from), error).await)
     }
 
     /// The next splits of a step; `None` if the stream ends before it.
@@ -187,26 +201,37 @@ impl Planner {
     }
 }
 
-/// A file that is gone because its snapshot expired while the stream was behind.
-pub(super) async fn expired_meanwhile(table: &Table, step: &Step, error: Error) -> Error {
+/// What a file that is gone means for the stream: the step's snapshot may have expired, or what its
+/// changes are read `from`, while the stream was behind.
+pub(super) async fn expired_meanwhile(
+    table: &Table,
+    (step, from): (&Step, Option<SnapshotId>),
+    error: Error,
+) -> Error {
     if error.kind() != ErrorKind::NotFound {
         return error;
     }
     let Ok(fresh) = table.refresh().await else { return error };
-    let base = step.commit.net.and_then(|net| net.from);
-    if fresh.snapshot(step.id()).is_ok() && base.is_none_or(|id| fresh.snapshot(id).is_ok()) {
+    let mut needed = [Some(step.id()), from].into_iter().flatten();
+    let Some(gone) = needed.find(|id| fresh.snapshot(*id).is_err()) else {
         return error.with_context("snapshot", step.id()).with_hint(format!(
             "the table still names this file: something else removed it; `meltwater verify {}` \
              lists all that is missing, and once it is back the stream goes on from its position",
             table.ident()
         ));
-    }
-    Error::new(ErrorKind::PositionExpired, "the snapshot expired before it was delivered")
-        .with_context("table", table.ident())
-        .with_context("snapshot", step.id())
-        .with_source(error)
-        .with_hint(
-            "start with a full read; `expire` with the positions folder keeps what named streams \
-             still need",
-        )
+    };
+    let expired =
+        Error::new(ErrorKind::PositionExpired, "the snapshot expired before it was delivered")
+            .with_context("table", table.ident())
+            .with_context("snapshot", step.id());
+    let expired = match gone == step.id() {
+        true => expired,
+        false => expired
+            .with_context("expired, and needed to read its changes", gone)
+            .with_context("earliest usable", format!("after:{}", step.id())),
+    };
+    expired.with_source(error).with_hint(
+        "start with a full read; `expire` with the positions folder keeps what named streams \
+         still need",
+    )
 }

@@ -168,7 +168,7 @@ impl SplitReader {
     /// What an error means for the stream.
     pub async fn explained(&self, split: &Split, error: Error) -> Error {
         let table = self.hub.state().table.clone();
-        expired_meanwhile(&table, &split.step, error).await
+        expired_meanwhile(&table, (&split.step, split.reads_from()), error).await
     }
 }
 

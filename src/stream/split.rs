@@ -11,7 +11,7 @@ use super::width::RowWidth;
 use crate::error::Error;
 use crate::read::{ChangeKind, ChangeReader};
 use crate::scan::{FileScanTask, SnapshotChanges};
-use crate::spec::SchemaRef;
+use crate::spec::{SchemaRef, SnapshotId};
 use crate::table::{Cursor, Inside, Place};
 
 /// A part of one step, of one group: a file, or a change unit.
@@ -52,6 +52,15 @@ impl Split {
     /// Same split with rows before `next` done.
     pub fn from(&self, next: u64) -> Self {
         Self { cursor: self.cursor.at_row(next), ..self.clone() }
+    }
+
+    /// The snapshot that its changes are measured from, if files of that have to be read.
+    pub fn reads_from(&self) -> Option<SnapshotId> {
+        match (&self.work, self.step.commit.net) {
+            (Work::File(_), _) => None,
+            (Work::Unit(..), Some(net)) => net.from,
+            (Work::Unit(..), None) => self.step.snapshot.parent_snapshot_id().map(SnapshotId),
+        }
     }
 
     /// True if the split may be read while `other` is: it needs nothing of another snapshot.

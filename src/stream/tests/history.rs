@@ -174,6 +174,56 @@ async fn a_snapshot_that_expires_under_a_slow_stream_is_named() {
     assert!(error.to_string().contains(&ids[4].to_string()), "{error}");
 }
 
+/// A snapshot that removes files is there, but what it removed went with the snapshot before.
+#[tokio::test]
+async fn changes_whose_base_expired_with_its_files_are_a_lost_position_not_a_missing_file() {
+    let mut feed = Feed::new();
+    let before = feed.append(&[1], 2).await;
+    let all = Predicate::AlwaysTrue;
+    feed.table = feed.table.delete_where(all).commit().await.unwrap().table;
+    let after = feed.head();
+    let open = |feed: &Feed| feed.appends().emit(Emit::Changes).start(Start::AfterSnapshot(before));
+    assert_eq!(drain(&mut open(&feed).open().await.unwrap()).await.unwrap().len(), 2);
+    let stream = || async { open(&feed).open().await.unwrap() };
+    let mut stream = stream().await;
+    expire(&mut feed, &[before]).await;
+    feed.table.storage().delete("memory:///t/data/c1-0.parquet").await.unwrap();
+    let error = drain(&mut stream).await.unwrap_err();
+    let names = [before.to_string(), format!("earliest usable: after:{after}")];
+    let names = names.each_ref().map(String::as_str);
+    assert_advises(&error, ErrorKind::PositionExpired, &names, &["full read"]);
+}
+
+/// Snapshots expire behind a stream that has much before it: what it plans next is planned by the
+/// table as it is now.
+#[tokio::test]
+async fn a_slow_stream_plans_on_when_the_snapshots_behind_it_expire_with_their_manifests() {
+    let mut feed = Feed::new();
+    for _ in 0..6 {
+        feed.append(&[1], 2).await;
+    }
+    let ids = snapshots(&feed);
+    let marks = QueueMarks { high_splits: 1, ..QueueMarks::default() };
+    let builder = feed.appends().start(Start::AfterSnapshot(ids[0])).memory_budget(0);
+    let mut stream = builder.queue_marks(marks).open().await.unwrap();
+    let mut seen = Seen::new();
+    while seen.len() < 4 {
+        if let StreamEvent::Batch(batch) = stream.try_next().await.unwrap().unwrap() {
+            seen.extend(rows_of(&batch));
+        }
+    }
+    let gone: Vec<String> = ids[..3]
+        .iter()
+        .map(|id| feed.table.snapshot(*id).unwrap().manifest_list().to_string())
+        .collect();
+    expire(&mut feed, &ids[..3]).await;
+    for list in gone {
+        feed.table.storage().delete(&list).await.unwrap();
+    }
+    seen.extend(drain(&mut stream).await.unwrap());
+    assert_eq!(by_part(&seen), from(&feed, 2));
+}
+
 #[tokio::test]
 async fn a_rolled_back_branch_is_an_error_not_a_silent_gap() {
     let mut feed = Feed::new();
