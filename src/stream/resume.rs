@@ -115,7 +115,7 @@ pub(super) fn resume(
 /// On one leg a snapshot is met once, so that a place is found once or does not fit (TOK-12).
 fn locate(timeline: &Timeline, leg: u32, place: Place) -> Result<Resume> {
     let step = |is_it: &dyn Fn(&CommitInfo) -> bool| {
-        let mut found = timeline.steps().filter(|step| step.leg == leg && is_it(&step.commit));
+        let mut found = timeline.steps().filter(|step| step.leg() == leg && is_it(&step.commit));
         match (found.next(), found.next()) {
             (Some(step), None) => Ok(step.number),
             _ => Err(lost()),

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::breaks::Breaks;
-use super::timeline::{Route, gone_on_the_way, snapshots_after};
+use super::timeline::{Route, gone_on_the_way, snapshots_after, time_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{SnapshotId, SnapshotRef};
-use crate::table::{NetStep, Place, SnapshotRange, Table, Token};
+use crate::table::{LegStart, NetStep, Place, SnapshotRange, Table, Token};
 
 /// The route of a token's groups.
 ///
@@ -26,25 +26,17 @@ pub(super) fn route(table: &Table, branch: &str, token: &Token, breaks: Breaks) 
         Place::Net(net, Some(_)) => Some(*net),
         _ => None,
     });
-    let mut nets: Vec<NetStep> = begun.into_iter().collect();
-    for leg in lowest + 1..=highest {
-        let net = token.net(leg).ok_or_else(two_sides)?;
-        if net.from.is_none() && !nets.is_empty() {
-            return Err(lost());
-        }
-        nets.push(net);
-    }
-    let (Some(first), Some(last)) = (nets.first(), nets.last()) else {
-        return on_branch((table, branch), &places, lowest, breaks);
+    let first = if begun.is_some() { lowest } else { lowest.saturating_add(1) };
+    let legs = (first..=highest).map(|leg| token.leg_start(leg).ok_or_else(two_sides));
+    let legs = legs.collect::<Result<Vec<LegStart>>>()?;
+    let time_ms = token.leg_start(lowest).map(|leg| leg.time_ms);
+    let (Some(next), Some(last)) = (legs.first(), legs.last()) else {
+        let route = on_branch((table, branch), &places, lowest, breaks)?;
+        return Ok(Route { time_ms, ..route });
     };
-    if let Some(id) = begun.and_then(|net| net.from) {
-        table.snapshot(id).map_err(|error| half_expired(id).with_source(error))?;
-    }
-    for id in nets.iter().filter_map(|net| net.from) {
-        table.snapshot(id).map_err(|error| gone_on_the_way(id).with_source(error))?;
-    }
-    let through = furthest(table, &on_leg(highest)).filter(|id| *id != last.to);
-    let start = match (begun, first.from) {
+    check_nets(table, &legs, begun)?;
+    let through = furthest(table, &on_leg(highest)).filter(|id| *id != last.net.to);
+    let start = match (begun, next.net.from) {
         (Some(net), _) => {
             Route { from: net.from, leg: lowest.saturating_sub(1), ..Route::default() }
         }
@@ -54,10 +46,24 @@ pub(super) fn route(table: &Table, branch: &str, token: &Token, breaks: Breaks) 
                 let history = table.snapshots_between(SnapshotRange { after, through: from });
                 history.map_err(|error| gone_on_the_way(from).with_source(error))
             };
-            start(table, &places, lowest, &to_it)?
+            Route { time_ms, ..start(table, &places, lowest, &to_it)? }
         }
     };
-    Ok(Route { nets, through, ..start })
+    Ok(Route { legs, through, ..start })
+}
+
+/// Net differences can be told, one behind the other, if where they start from is there.
+fn check_nets(table: &Table, legs: &[LegStart], begun: Option<NetStep>) -> Result<()> {
+    if let Some(id) = begun.and_then(|net| net.from) {
+        table.snapshot(id).map_err(|error| half_expired(id).with_source(error))?;
+    }
+    for id in legs.iter().filter_map(|leg| leg.net.from) {
+        table.snapshot(id).map_err(|error| gone_on_the_way(id).with_source(error))?;
+    }
+    match legs.iter().skip(1).all(|leg| leg.net.from.is_some()) {
+        true => Ok(()),
+        false => Err(lost()),
+    }
 }
 
 /// The route of groups on one leg, along the branch; if that has lost a place and the break may be
@@ -208,7 +214,9 @@ pub(super) fn with_legs(table: &Table, token: &Token) -> Result<Token> {
         };
         told.set_on_leg(group, leg, place);
     }
-    told.add_net(1, net);
+    let ends = net.from.into_iter().chain([net.to]).filter_map(|id| table.snapshot(id).ok());
+    let time_ms = ends.map(|end| time_of(table, &end)).max().unwrap_or(i64::MIN);
+    told.add_leg(1, LegStart { net, time_ms });
     Ok(told)
 }
 

@@ -19,7 +19,7 @@ use super::split::{Out, Queued, Split};
 use super::timeline::{Step, Timeline};
 use crate::error::Error;
 use crate::read::ChangeReader;
-use crate::table::{Cursor, Place, Table, Token};
+use crate::table::{Cursor, LegStart, Place, Table, Token};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -300,8 +300,8 @@ impl State {
     /// How far a split was taken (TOK-10).
     fn deliver(&mut self, split: &Split, next: u64) {
         if !split.is_full() {
-            self.come_to(split.step.leg);
-            self.delivered.set_on_leg(split.group, split.step.leg, split.place(next));
+            self.come_to(split.step.leg());
+            self.delivered.set_on_leg(split.group, split.step.leg(), split.place(next));
             return;
         }
         let is_whole = next == Cursor::ALL;
@@ -318,9 +318,9 @@ impl State {
         if leg <= known {
             return;
         }
-        for step in self.timeline.steps().filter(|step| step.leg > known && step.leg <= leg) {
+        for step in self.timeline.steps().filter(|step| step.leg() > known && step.leg() <= leg) {
             if let Some(net) = step.commit.net {
-                self.delivered.add_net(step.leg, net);
+                self.delivered.add_leg(step.leg(), LegStart { net, time_ms: step.time_ms() });
             }
         }
     }
@@ -339,12 +339,12 @@ impl State {
 
     /// Every group of the lane is past this step, unless it began further ahead.
     fn pass(&mut self, lane: usize, step: &Step) {
-        self.come_to(step.leg);
+        self.come_to(step.leg());
         for group in 0..self.delivered.groups() {
             let resume = self.resumes.get(usize::from(group));
             if self.owns(lane, group) && resume.is_some_and(|r| r.step <= step.number) {
                 self.progress.forget(group);
-                self.delivered.set_on_leg(group, step.leg, Place::After(step.id()));
+                self.delivered.set_on_leg(group, step.leg(), Place::After(step.id()));
             }
         }
         let oldest = self.lanes.iter().map(|l| l.finished.min(l.standing())).min().unwrap_or(0);

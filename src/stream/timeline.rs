@@ -10,7 +10,7 @@ use super::breaks::Breaks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::scan::Base;
 use crate::spec::{MAIN_BRANCH, Operation, SnapshotId, SnapshotRef};
-use crate::table::{At, NetStep, Place, SnapshotRange, Table};
+use crate::table::{At, LegStart, NetStep, Place, SnapshotRange, Table};
 
 /// The commit that a batch belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,9 @@ pub struct CommitInfo {
     pub committed_at_ms: i64,
     /// The latest commit time of this snapshot and all before it: never goes back (STR-4).
     pub time_ms: i64,
+    /// How many net differences the stream went over, this one included. A commit on a higher leg
+    /// is the later one, whatever the sequence numbers: the branch may have come back to it.
+    pub leg: u32,
     /// What kind of commit it was.
     pub operation: Operation,
     /// True for the rows of the whole snapshot, read before the changes that follow it.
@@ -36,8 +39,6 @@ pub struct CommitInfo {
 #[derive(Debug)]
 pub(super) struct Step {
     pub number: u64,
-    /// How many net differences the stream went over, this one included (TOK-12).
-    pub leg: u32,
     pub snapshot: SnapshotRef,
     pub commit: Arc<CommitInfo>,
 }
@@ -60,11 +61,13 @@ pub(super) struct Route {
     pub from: Option<SnapshotId>,
     /// The leg that it is on.
     pub leg: u32,
+    /// The time that the stream came to with that, at least.
+    pub time_ms: Option<i64>,
     /// Its rows come first.
     pub full: bool,
-    /// Then these net differences, and between them the snapshots from the end of one to the
-    /// beginning of the next, whether or not the branch still has them.
-    pub nets: Vec<NetStep>,
+    /// Then these legs, each with its net difference, and between them the snapshots from the end
+    /// of one to the beginning of the next, whether or not the branch still has them.
+    pub legs: Vec<LegStart>,
     /// Then the snapshots up to this one, whether or not the branch still has it.
     pub through: Option<SnapshotId>,
 }
@@ -82,6 +85,7 @@ impl Step {
             sequence_number: snapshot.sequence_number(),
             committed_at_ms: snapshot.timestamp_ms(),
             time_ms: snapshot.timestamp_ms().max(before_ms),
+            leg,
             operation: snapshot.summary().operation.clone(),
             is_full: way == Way::Full,
             net: match way {
@@ -89,11 +93,15 @@ impl Step {
                 _ => None,
             },
         };
-        Arc::new(Self { number, leg, snapshot: snapshot.clone(), commit: Arc::new(commit) })
+        Arc::new(Self { number, snapshot: snapshot.clone(), commit: Arc::new(commit) })
     }
 
     pub fn id(&self) -> SnapshotId {
         self.commit.snapshot_id
+    }
+
+    pub fn leg(&self) -> u32 {
+        self.commit.leg
     }
 
     pub fn time_ms(&self) -> i64 {
@@ -131,12 +139,9 @@ impl Timeline {
     /// # Errors
     /// As [`Timeline::extend`].
     pub fn new(table: &Table, branch: &str, route: Route, breaks: Breaks) -> Result<Self> {
-        let Route { from, leg, full, nets, through } = route;
+        let Route { from, leg, time_ms, full, legs, through } = route;
         let before = from.and_then(|id| table.metadata().snapshot_by_id(id.0));
-        let last_time_ms = match before {
-            Some(snapshot) => time_of(table, snapshot),
-            None => i64::MIN,
-        };
+        let last_time_ms = before.map(|snapshot| time_of(table, snapshot)).max(time_ms);
         let mut timeline = Self {
             branch: branch.to_string(),
             breaks,
@@ -146,16 +151,17 @@ impl Timeline {
             steps: VecDeque::new(),
             end: 0,
             last: from,
-            last_time_ms,
+            last_time_ms: last_time_ms.unwrap_or(i64::MIN),
         };
         if let Some(id) = from.filter(|_| full) {
             let Some(snapshot) = before else { return Err(expired(table, branch, id)) };
             timeline.push(snapshot, Way::Full);
         }
-        for NetStep { from, to } in nets {
+        for LegStart { net: NetStep { from, to }, time_ms } in legs {
             timeline.push_through(table, from)?;
             let to = table.snapshot(to).map_err(|e| expired(table, branch, to).with_source(e))?;
-            timeline.push(&to, Way::Net(from));
+            timeline.last_time_ms = timeline.last_time_ms.max(time_ms);
+            timeline.push_net(table, &to);
         }
         timeline.push_through(table, through)?;
         timeline.extend(table)?;
@@ -175,7 +181,7 @@ impl Timeline {
         let bridged = added.is_err();
         if let Err(broken) = added {
             let to = self.breaks.target(table, &self.branch, self.last, broken)?;
-            self.push(&to, Way::Net(self.last));
+            self.push_net(table, &to);
             added = snapshots_after(table, &self.branch, self.last);
         }
         let added = added?;
@@ -195,8 +201,14 @@ impl Timeline {
         Ok(())
     }
 
+    /// Begins a leg.
+    fn push_net(&mut self, table: &Table, to: &SnapshotRef) {
+        self.leg += 1;
+        self.last_time_ms = self.last_time_ms.max(time_of(table, to));
+        self.push(to, Way::Net(self.last));
+    }
+
     fn push(&mut self, snapshot: &SnapshotRef, way: Way) {
-        self.leg += u32::from(matches!(way, Way::Net(_)));
         let step = Step::new((self.end, self.leg), snapshot, self.last_time_ms, way);
         self.end += 1;
         self.last = Some(step.id());
@@ -257,7 +269,7 @@ impl Timeline {
 }
 
 /// The latest commit time of a snapshot and its ancestors (STR-4).
-fn time_of(table: &Table, snapshot: &SnapshotRef) -> i64 {
+pub(super) fn time_of(table: &Table, snapshot: &SnapshotRef) -> i64 {
     let ancestors = table.ancestors(SnapshotId(snapshot.snapshot_id()));
     ancestors.map(|s| s.timestamp_ms()).max().unwrap_or_else(|| snapshot.timestamp_ms())
 }

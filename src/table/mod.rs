@@ -49,6 +49,7 @@ pub use purge::PurgeReport;
 pub use refs::RefUpdate;
 pub use result::{LookedUp, WriteResult};
 pub use summary::key as summary_key;
+pub(crate) use token::LegStart;
 pub use token::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Token};
 pub use watch::Watch;
 

@@ -5,7 +5,7 @@ use meltwater::maintenance::ExpireOptions;
 use meltwater::spec::{
     MAIN_BRANCH, SnapshotId, SnapshotReference, SnapshotRetention, TableUpdate, refs_of,
 };
-use meltwater::table::RefUpdate;
+use meltwater::table::{Place, RefUpdate, Token};
 
 use super::history::Pair;
 use super::replay::{history, projected};
@@ -65,7 +65,31 @@ impl Pair {
         if all.is_empty() {
             return Ok(());
         }
-        let to = all[(pick % all.len() as u64) as usize];
+        self.move_main(all[(pick % all.len() as u64) as usize]).await
+    }
+
+    /// Puts `main` on one of the snapshots that lie before the beginning of a net difference which
+    /// the token tells, or on that: the old line of history, whatever was branched off since.
+    /// False if there is none.
+    pub async fn move_back(&mut self, pick: u64, token: Option<&Token>) -> Result<bool> {
+        let begun = token.iter().flat_map(|token| token.places()).filter_map(|(_, place)| {
+            let Place::Net(net, _) = place else { return None };
+            Some(net)
+        });
+        let passed = token.iter().flat_map(|token| (1..20).filter_map(|leg| token.net(leg)));
+        let from = begun.chain(passed).filter_map(|net| net.from);
+        let old: Vec<i64> = from
+            .flat_map(|from| self.table.ancestors(from).take(4))
+            .map(|snapshot| snapshot.snapshot_id())
+            .collect();
+        if old.is_empty() {
+            return Ok(false);
+        }
+        self.move_main(old[(pick % old.len() as u64) as usize]).await?;
+        Ok(true)
+    }
+
+    async fn move_main(&mut self, to: i64) -> Result<()> {
         let retention = SnapshotRetention::branch(None, None, None);
         let reference = SnapshotReference::new(to, retention);
         let update = TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.into(), reference };

@@ -4,6 +4,7 @@
 
 pub mod breaks;
 pub mod history;
+pub mod lanes;
 pub mod replay;
 pub mod seeds;
 pub mod sink;

@@ -15,7 +15,7 @@ use super::replay::{Change, Replica, changes_in, projected};
 
 /// Where a sink stops in a batch when it takes about `rows` of it: an update is told whole or
 /// not at all.
-fn cut(batch: &ChangeBatch, rows: usize) -> usize {
+pub(super) fn cut(batch: &ChangeBatch, rows: usize) -> usize {
     match batch.kinds.get(rows) {
         Some(ChangeKind::UpdateAfter) => rows - 1,
         _ => rows.min(batch.kinds.len()),
@@ -23,7 +23,7 @@ fn cut(batch: &ChangeBatch, rows: usize) -> usize {
 }
 
 /// The token behind so many rows of a batch, as it is stored: as text.
-fn stored(batch: &ChangeBatch, rows: usize) -> Result<Token> {
+pub(super) fn stored(batch: &ChangeBatch, rows: usize) -> Result<Token> {
     let token = match rows == batch.kinds.len() {
         true => batch.end(),
         false => batch.token_after(rows - 1)?,

@@ -14,15 +14,18 @@ use crate::table::NetStep;
 type Step = (SnapshotId, Option<NetStep>);
 type Change = ((i64, i64), &'static str);
 
-/// What a follower was told: the rows that it has, and how often each change of a step came.
+/// What a follower was told: the rows that it has, how often each change of a step came, and the
+/// time that it was promised to be past.
 #[derive(Debug, Clone, Default)]
 struct Told {
     rows: Bag,
+    watermark: Option<i64>,
     steps: BTreeMap<Step, BTreeMap<Change, usize>>,
 }
 
 impl Told {
     fn take(&mut self, batch: &ChangeBatch, rows: usize) {
+        assert!(self.watermark <= Some(batch.commit.time_ms), "late: {:?}", batch.commit);
         apply(&mut self.rows, batch, rows);
         let commit = &batch.commit;
         let step = self.steps.entry((commit.snapshot_id, commit.net)).or_default();
@@ -33,6 +36,7 @@ impl Told {
 
     fn and(mut self, other: &Self) -> Self {
         self.rows.extend(&other.rows);
+        self.watermark = self.watermark.min(other.watermark);
         for (step, changes) in &other.steps {
             self.steps.entry(*step).or_default().extend(changes);
         }
@@ -130,13 +134,20 @@ impl Follower {
     }
 
     async fn take(&mut self, lane: usize, take: Take) {
-        while take != Take::Nothing {
+        let mut goes_on = take != Take::Nothing;
+        while goes_on {
             let next = self.lanes[lane].try_next();
             match tokio::time::timeout(Duration::from_millis(2), next).await {
-                Err(_) if self.is_idle(lane) => break,
-                Err(_) => {}
+                Err(_) => goes_on = !self.is_idle(lane),
                 Ok(event) => {
-                    let StreamEvent::Batch(batch) = event.unwrap().unwrap() else { continue };
+                    let batch = match event.unwrap().unwrap() {
+                        StreamEvent::Batch(batch) => batch,
+                        StreamEvent::Watermark(time) => {
+                            self.told[lane].watermark = Some(time);
+                            continue;
+                        }
+                        StreamEvent::Schema(change) => panic!("{change:?}"),
+                    };
                     if batch.kinds.len() > 1 {
                         let mut told = self.told[lane].clone();
                         told.take(&batch, 1);
@@ -144,9 +155,7 @@ impl Follower {
                     }
                     self.told[lane].take(&batch, batch.kinds.len());
                     self.stop(lane);
-                    if take == Take::One {
-                        break;
-                    }
+                    goes_on = take == Take::All;
                 }
             }
         }

@@ -146,9 +146,18 @@ struct Stand {
     place: Place,
 }
 
+/// How a leg begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LegStart {
+    /// The net difference that leads to it.
+    pub net: NetStep,
+    /// The time that the stream has come to with it, which goes back no more (STR-4).
+    pub time_ms: i64,
+}
+
 /// Net differences that a token remembers although its own groups are past them: another lane's
 /// token, with which it is merged, may be as far behind.
-const NETS_KEPT: u32 = 8;
+const LEGS_KEPT: u32 = 8;
 
 /// All it takes to resume a stream of one table.
 ///
@@ -160,8 +169,8 @@ pub struct Token {
     fingerprint: u64,
     /// One per group; `None` where another token covers the group.
     places: Vec<Option<Stand>>,
-    /// By the leg that it led to: the net differences between the groups.
-    nets: BTreeMap<u32, NetStep>,
+    /// How the legs of the groups begin, but for the first one.
+    legs: BTreeMap<u32, LegStart>,
     /// By group in the full phase, ascending: what was delivered behind its place.
     ahead: BTreeMap<u8, Vec<Run>>,
 }
@@ -170,7 +179,7 @@ impl Token {
     /// A token that covers all of `groups` (1 to [`MAX_GROUPS`]) at one place.
     pub fn new(table: Uuid, fingerprint: u64, groups: u8, place: Place) -> Self {
         let places = vec![Some(Stand { leg: 0, place }); usize::from(groups.clamp(1, MAX_GROUPS))];
-        Self { table, fingerprint, places, nets: BTreeMap::new(), ahead: BTreeMap::new() }
+        Self { table, fingerprint, places, legs: BTreeMap::new(), ahead: BTreeMap::new() }
     }
 
     /// Same token, covering only the groups for which `keep` is true.
@@ -183,6 +192,9 @@ impl Token {
         let places = &self.places;
         let is_kept = |group: u8| matches!(places.get(usize::from(group)), Some(Some(_)));
         self.ahead.retain(|group, _| is_kept(*group));
+        // What only other groups have come to may not be come to again.
+        let highest = self.legs().1;
+        self.legs.retain(|leg, _| *leg <= highest);
         self
     }
 
@@ -256,7 +268,11 @@ impl Token {
 
     /// The net difference that leads to a leg, as far as the token has to tell it.
     pub fn net(&self, leg: u32) -> Option<NetStep> {
-        self.nets.get(&leg).copied()
+        self.leg_start(leg).map(|start| start.net)
+    }
+
+    pub(crate) fn leg_start(&self, leg: u32) -> Option<LegStart> {
+        self.legs.get(&leg).copied()
     }
 
     /// The legs of the groups that are furthest back and furthest ahead.
@@ -265,18 +281,18 @@ impl Token {
         (legs().min().unwrap_or(0), legs().max().unwrap_or(0))
     }
 
-    /// Notes which net difference leads to a leg.
-    pub(crate) fn add_net(&mut self, leg: u32, net: NetStep) {
-        let needless = self.legs().0.min(leg.saturating_sub(NETS_KEPT));
-        self.nets.retain(|known, _| *known > needless);
-        self.nets.insert(leg, net);
+    /// Notes how a leg begins.
+    pub(crate) fn add_leg(&mut self, leg: u32, start: LegStart) {
+        let first = self.legs().0.min(leg.saturating_sub(LEGS_KEPT));
+        self.legs.retain(|known, _| *known >= first);
+        self.legs.insert(leg, start);
     }
 
-    /// Same token without the net differences that all of its groups are past or in. What another
-    /// token may need is let go of: for tokens that cover all groups.
+    /// Same token without the legs that all of its groups are past. What another token may need is
+    /// let go of: for tokens that cover all groups.
     pub(crate) fn trimmed(mut self) -> Self {
         let lowest = self.legs().0;
-        self.nets.retain(|leg, _| *leg > lowest);
+        self.legs.retain(|leg, _| *leg >= lowest);
         self
     }
 
@@ -323,8 +339,9 @@ impl Token {
                 merged.put(group, *stand, newer.ahead(group).to_vec());
             }
         }
-        for (leg, net) in &newer.nets {
-            if merged.nets.insert(*leg, *net).is_some_and(|known| known != *net) {
+        for (leg, start) in &newer.legs {
+            let known = merged.legs.insert(*leg, *start);
+            if known.is_some_and(|known| known.net != start.net) {
                 return Err(Error::invalid(
                     "the tokens went different ways over a break in history",
                 )
@@ -370,9 +387,9 @@ impl Token {
     /// before it. `None` if everything is needed.
     pub fn needed_snapshots(&self, table: &Table) -> Option<BTreeSet<SnapshotId>> {
         let lowest = self.legs().0;
-        let ahead = self.nets.iter().filter(|(leg, _)| **leg > lowest);
+        let ahead = self.legs.iter().filter(|(leg, _)| **leg > lowest).map(|(_, leg)| leg.net);
         let mut needed: BTreeSet<_> =
-            ahead.flat_map(|(_, net)| net.from.into_iter().chain([net.to])).collect();
+            ahead.flat_map(|net| net.from.into_iter().chain([net.to])).collect();
         for (_, place) in self.places() {
             let id = place.snapshot()?;
             needed.insert(id);

@@ -6,8 +6,8 @@
 //! everything before its dot.
 //!
 //! A stream that went over net differences has tokens of a second form, `mw2`: `@<leg>` behind each
-//! place that is not on the first leg, and before the checksum one part more, the net differences
-//! between the groups as `<leg>=<from>:<to>`, with commas (TOK-12).
+//! place that is not on the first leg, and before the checksum one part more, how the groups' legs
+//! begin, as `<leg>=<from>:<to>:<time>`, with commas (TOK-12).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,9 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::{Cursor, Inside, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Stand, Token};
+use super::{
+    Cursor, Inside, LegStart, MAX_GROUPS, NetStep, PLANNER_VERSION, Place, Run, Stand, Token,
+};
 use crate::error::{Error, Result};
 use crate::spec::SnapshotId;
 
@@ -35,7 +37,7 @@ impl Token {
     fn body(&self) -> String {
         let (table, groups) = (self.table.simple(), self.groups());
         let common = self.common();
-        let has_legs = self.legs().1 > 0 || !self.nets.is_empty();
+        let has_legs = self.legs().1 > 0 || !self.legs.is_empty();
         let format = if has_legs { FORMAT_WITH_LEGS } else { FORMAT };
         let mut body = format!(
             "{format}.{table}.{PLANNER_VERSION}.{:016x}.{groups}.{}",
@@ -50,8 +52,11 @@ impl Token {
             }
         }
         if has_legs {
-            let net = |(leg, net): (&u32, &NetStep)| format!("{leg}={}", between(net));
-            body.push_str(&format!(".{}", self.nets.iter().map(net).collect::<Vec<_>>().join(",")));
+            let leg = |(leg, LegStart { net, time_ms }): (&u32, &LegStart)| {
+                format!("{leg}={}:{time_ms}", between(net))
+            };
+            let legs: Vec<String> = self.legs.iter().map(leg).collect();
+            body.push_str(&format!(".{}", legs.join(",")));
         }
         body
     }
@@ -143,8 +148,8 @@ impl FromStr for Token {
 
 fn parse_body(body: &str) -> Result<Token> {
     let parts: Vec<&str> = body.split('.').collect();
-    let (parts, nets) = match parts.as_slice() {
-        [FORMAT_WITH_LEGS, parts @ .., nets] => (parts, parse_nets(nets)?),
+    let (parts, legs) = match parts.as_slice() {
+        [FORMAT_WITH_LEGS, parts @ .., legs] => (parts, parse_legs(legs)?),
         [_, parts @ ..] => (parts, BTreeMap::new()),
         [] => (&[][..], BTreeMap::new()),
     };
@@ -168,7 +173,7 @@ fn parse_body(body: &str) -> Result<Token> {
     let mut slots = places.split(',');
     let common = parse_slot(slots.next().unwrap_or_default())?;
     let places = vec![common; usize::from(groups)];
-    let mut token = Token { table, fingerprint, places, nets, ahead: BTreeMap::new() };
+    let mut token = Token { table, fingerprint, places, legs, ahead: BTreeMap::new() };
     for slot in slots {
         let (group, place) = slot.split_once('=').ok_or_else(|| damaged("a group has no place"))?;
         let group: u8 = group.parse().map_err(|_| damaged("a group is no number"))?;
@@ -193,12 +198,16 @@ fn parse_run(text: &str) -> Result<Run> {
     Ok(Run { from, to: parse_point(&to.split(':').collect::<Vec<_>>())? })
 }
 
-fn parse_nets(text: &str) -> Result<BTreeMap<u32, NetStep>> {
-    let net = |text: &str| {
-        let (leg, net) = text.split_once('=').ok_or_else(|| damaged("a leg has no beginning"))?;
-        Ok((parse_leg(leg)?, parse_net(&mut net.split(':'))?))
+fn parse_legs(text: &str) -> Result<BTreeMap<u32, LegStart>> {
+    let leg = |text: &str| {
+        let (leg, start) = text.split_once('=').ok_or_else(|| damaged("a leg has no beginning"))?;
+        let mut fields = start.split(':');
+        let net = parse_net(&mut fields)?;
+        let time_ms = fields.next().and_then(|time| time.parse().ok());
+        let time_ms = time_ms.ok_or_else(|| damaged("a time is no number"))?;
+        Ok((parse_leg(leg)?, LegStart { net, time_ms }))
     };
-    text.split(',').filter(|net| !net.is_empty()).map(net).collect()
+    text.split(',').filter(|leg| !leg.is_empty()).map(leg).collect()
 }
 
 fn parse_leg(text: &str) -> Result<u32> {
