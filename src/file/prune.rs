@@ -268,7 +268,9 @@ fn page_facts(
     kind: &PrimitiveType,
     rows: u64,
 ) -> Option<ColumnFacts> {
-    if page as u64 >= index.num_pages() {
+    // Writers leave the index of a column out when a page has no bounds, such as one of NaNs; the
+    // Parquet crate panics when such an index is asked for its pages.
+    if matches!(index, ColumnIndexMetaData::NONE) || page as u64 >= index.num_pages() {
         return None;
     }
     if index.is_null_page(page) {

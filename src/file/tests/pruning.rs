@@ -92,6 +92,21 @@ async fn a_narrow_filter_decodes_few_rows() {
 }
 
 #[tokio::test]
+async fn a_page_of_nothing_but_nan_neither_fails_nor_hides_rows() {
+    let storage = memory();
+    let batch = rows(1_000, 0);
+    let mut columns = batch.columns().to_vec();
+    let floats = (0..1_000).map(|i| if i < 500 { f64::NAN } else { f64::from(i) });
+    columns[2] = Arc::new(Float64Array::from_iter_values(floats));
+    small_pages(&storage, &RecordBatch::try_new(batch.schema(), columns).unwrap()).await;
+    for (text, expected) in [("f = 700", 1), ("f IS NAN", 500), ("f > 0 AND n < 600", 100)] {
+        let filter = filter(text);
+        let found = read_with(&storage, Some(filter.clone())).await;
+        assert_eq!(evaluate(&filter, &found).unwrap().true_count(), expected, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn positions_stay_physical_under_a_filter() {
     let storage = memory();
     small_pages(&storage, &rows(5_000, 0)).await;
