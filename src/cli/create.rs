@@ -1,6 +1,6 @@
 //! `create`: a table from a schema file, or like a data file.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::failure::{Failure, Outcome};
@@ -15,16 +15,12 @@ use crate::error::{Error, ErrorKind};
 
 /// Make a table.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("columns").args(["schema", "like"]).required(true)))]
 pub(super) struct Create {
     /// NAMESPACE.TABLE; the namespace is made if it is missing
     table: String,
     /// Columns: Iceberg schema JSON, or {"id": "long not null", "name": "string"}
-    #[arg(
-        long,
-        value_name = "FILE.json",
-        required_unless_present = "like",
-        conflicts_with = "like"
-    )]
+    #[arg(long, value_name = "FILE.json")]
     schema: Option<String>,
     /// Columns like those of a Parquet, CSV, JSON lines or Arrow file
     #[arg(long, value_name = "FILE")]

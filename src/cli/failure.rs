@@ -132,6 +132,10 @@ impl From<io::Error> for Failure {
             io::ErrorKind::NotFound => {
                 Self::Failed(Error::new(ErrorKind::NotFound, error.to_string()))
             }
+            io::ErrorKind::StorageFull => Self::Failed(
+                Error::new(ErrorKind::Unavailable, error.to_string())
+                    .with_hint("make room where the answer is written, or send it elsewhere"),
+            ),
             _ => Self::Failed(Error::new(ErrorKind::Unavailable, error.to_string())),
         }
     }

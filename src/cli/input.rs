@@ -8,13 +8,15 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::sync::mpsc;
 
-use super::conform::{conform, text_schema};
+use super::conform::{Place, conform, text_schema};
 use super::failure::Outcome;
+use super::quotes::Quotes;
+use super::spelled::bytes;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows per batch: large enough for columns to pay, small enough to be interrupted quickly.
@@ -77,8 +79,14 @@ impl Input {
         std::thread::spawn(move || {
             for file in files {
                 let batches = open(&file, format, &target);
+                let mut row = 1;
+                let mut fitted = |batch: RecordBatch| {
+                    let first = row;
+                    row += batch.num_rows() as u64;
+                    conform(&batch, &target, first)
+                };
                 let mut batches = match batches {
-                    Ok(batches) => batches.map(|b| b.and_then(|b| conform(&b, &target))),
+                    Ok(batches) => batches.map(|batch| batch.and_then(&mut fitted)),
                     Err(error) => {
                         let _ =
                             sender.blocking_send(Item::Failed(error.with_context("file", file)));
@@ -124,10 +132,11 @@ pub(super) fn schema_of(file: &str, format: Option<FileFormat>) -> Outcome<Schem
             .clone(),
         FileFormat::Csv => {
             let csv = arrow_csv::reader::Format::default().with_header(true);
-            csv.infer_schema(open_file(file)?, Some(SAMPLE_ROWS)).map_err(unreadable)?.0
+            let input = behind_mark(BufReader::new(open_file(file)?))?;
+            csv.infer_schema(input, Some(SAMPLE_ROWS)).map_err(unreadable)?.0
         }
         FileFormat::Jsonl => {
-            let reader = BufReader::new(open_file(file)?);
+            let reader = behind_mark(BufReader::new(open_file(file)?))?;
             arrow_json::reader::infer_json_schema(reader, Some(SAMPLE_ROWS)).map_err(unreadable)?.0
         }
         FileFormat::Arrow => {
@@ -144,6 +153,11 @@ pub(super) fn schema_of(file: &str, format: Option<FileFormat>) -> Outcome<Schem
             .clone()
         }
     };
+    if found.fields().is_empty() {
+        return Err(Error::invalid(format!("`{file}` has no columns to be like"))
+            .with_hint("name a file with at least one row, or say --schema")
+            .into());
+    }
     Ok(found)
 }
 
@@ -186,17 +200,19 @@ fn parquet_batches<T: parquet::file::reader::ChunkReader + 'static>(input: T) ->
     Ok(Box::new(reader.map(|batch| batch.map_err(unreadable))))
 }
 
-fn csv_batches(mut input: impl BufRead + 'static, target: &SchemaRef) -> Result<Batches> {
+fn csv_batches(input: impl BufRead + 'static, target: &SchemaRef) -> Result<Batches> {
+    let mut input = behind_mark(input)?;
     let mut header = String::new();
     input.read_line(&mut header).map_err(not_readable)?;
     let names = arrow_csv::reader::Format::default()
         .with_header(true)
-        .infer_schema(header.trim_start_matches('\u{feff}').as_bytes(), Some(0))
+        .infer_schema(header.as_bytes(), Some(0))
         .map_err(unreadable)?
         .0;
     let types = text_schema(target);
     // A column that the table does not have is read as text and then refused by name.
     let fields = names.fields().iter().map(|column| match types.field_with_name(column.name()) {
+        Ok(field) if is_bytes(field) => column.as_ref().clone().with_data_type(DataType::Utf8),
         Ok(field) => field.clone(),
         Err(_) => column.as_ref().clone().with_data_type(DataType::Utf8),
     });
@@ -210,19 +226,58 @@ fn csv_batches(mut input: impl BufRead + 'static, target: &SchemaRef) -> Result<
     }
     let reader = arrow_csv::ReaderBuilder::new(schema)
         .with_batch_size(BATCH_ROWS)
-        .build_buffered(input)
+        .build_buffered(Quotes::behind_header(input))
         .map_err(unreadable)?;
-    Ok(Box::new(reader.map(|batch| batch.map_err(unreadable))))
+    Ok(Box::new(reader.map(move |batch| with_bytes(&batch.map_err(unreadable)?, &types))))
+}
+
+fn is_bytes(field: &Field) -> bool {
+    matches!(field.data_type(), DataType::Binary | DataType::FixedSizeBinary(_))
+}
+
+/// The batch with its hex digits read as the bytes that `types` has in their place.
+fn with_bytes(batch: &RecordBatch, types: &Schema) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        let (mut field, mut column) = (field.as_ref().clone(), column.clone());
+        if let Ok(wanted) = types.field_with_name(field.name())
+            && is_bytes(wanted)
+        {
+            let place = Place { path: field.name().into(), first_row: None };
+            column = bytes(column.as_string(), wanted.data_type(), &place)?;
+            field = field.with_data_type(wanted.data_type().clone());
+        }
+        fields.push(field);
+        columns.push(column);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 fn json_batches(input: impl BufRead + 'static, target: &SchemaRef) -> Result<Batches> {
+    let mut input = behind_mark(input)?;
+    let start = input.fill_buf().map_err(not_readable)?;
+    if start.trim_ascii_start().starts_with(b"[") {
+        return Err(Error::invalid("the input is one JSON array, not one object a line")
+            .with_hint("take it apart first, such as with `jq -c '.[]'`"));
+    }
     let reader = arrow_json::ReaderBuilder::new(Arc::new(text_schema(target)))
         .with_batch_size(BATCH_ROWS)
+        // Numbers come as their text, which is then read exactly.
+        .with_coerce_primitive(true)
         // A misspelt key must not become a column of nulls.
         .with_strict_mode(true)
         .build(input)
         .map_err(unreadable)?;
     Ok(Box::new(reader.map(|batch| batch.map_err(unreadable))))
+}
+
+/// The input behind the byte order mark that some programs put before UTF-8.
+fn behind_mark<R: BufRead>(mut input: R) -> Result<R> {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if input.fill_buf().map_err(not_readable)?.starts_with(MARK) {
+        input.consume(MARK.len());
+    }
+    Ok(input)
 }
 
 fn arrow_file(input: impl Read + Seek + 'static) -> Result<Batches> {
@@ -263,8 +318,8 @@ fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, Int64Array};
-    use arrow::datatypes::{Field, Int64Type};
+    use arrow::array::Int64Array;
+    use arrow::datatypes::Int64Type;
 
     fn target() -> SchemaRef {
         Arc::new(Schema::new(vec![
@@ -294,6 +349,30 @@ mod tests {
     fn json_lines_are_read_and_a_misspelt_key_is_refused() {
         assert_eq!(ids("a.jsonl", b"{\"id\":1}\n{\"id\":2,\"name\":\"x\"}\n").unwrap(), [1, 2]);
         assert!(ids("a.jsonl", b"{\"id\":1,\"nmae\":\"x\"}\n").is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        assert_eq!(ids("a.jsonl", "\u{feff}{\"id\":1}\r\n".as_bytes()).unwrap(), [1]);
+        assert_eq!(ids("a.csv", "\u{feff}id,name\r\n1,x\r\n".as_bytes()).unwrap(), [1]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_row() {
+        let mut lines: String = (1..=9000).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+        lines.push_str("{\"id\":9001.5}\n");
+        let error = ids("a.jsonl", lines.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("9001.5") && error.contains("row: 9001"), "{error}");
+    }
+
+    #[test]
+    fn a_csv_with_an_open_quote_or_two_columns_of_one_name_is_refused() {
+        for (contents, cause) in [("id,name\n1,\"x\n2,y\n", "line 2"), ("id,id\n1,2\n", "two")] {
+            let error = ids("a.csv", contents.as_bytes()).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let told = format!("{error} {source:?}");
+            assert!(told.contains(cause), "{told}");
+        }
     }
 
     #[test]

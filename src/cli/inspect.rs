@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Failure, Outcome};
 use super::inspect_health;
+use super::schema::type_name;
 use super::session::Session;
 use super::terminal::{Listing, OutputFormat};
 use super::time::{show_ms, time_ms};
@@ -249,7 +250,7 @@ fn schema(table: &Table, output: OutputFormat) -> Outcome {
         listing.push(vec![
             json!(field.id),
             json!(field.name),
-            json!(field.field_type.to_string()),
+            json!(type_name(&field.field_type)),
             json!(if field.required { "no" } else { "yes" }),
             json!(if key.contains(&field.id) { "key" } else { "" }),
             json!(fields.join(", ")),

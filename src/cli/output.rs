@@ -4,18 +4,17 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, FixedSizeBinaryArray, RecordBatch, StringArray};
-use arrow::datatypes::{
-    DataType, Field, Fields, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef,
-};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef as ArrowSchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use uuid::Uuid;
 
 use super::canonical::canonical_lines;
 use super::failure::Outcome;
+use super::input::FileFormat;
+use super::readable::{EveryFloat, Readable};
 use super::terminal::{Grid, one_line};
 use crate::error::{Error, Result};
-use crate::spec::{PrimitiveType, SchemaRef, Type};
+use crate::spec::SchemaRef;
 
 /// Rows that decide how wide the columns of a printed table are.
 const GRID_ROWS: usize = 1000;
@@ -37,6 +36,18 @@ pub(super) enum RowFormat {
     Canonical,
 }
 
+impl RowFormat {
+    /// By the extension of a file's name, if it says.
+    pub(super) fn of_file(name: &str) -> Option<Self> {
+        Some(match FileFormat::of(name, None).ok()? {
+            FileFormat::Parquet => Self::Parquet,
+            FileFormat::Csv => Self::Csv,
+            FileFormat::Jsonl => Self::Jsonl,
+            FileFormat::Arrow => Self::Arrow,
+        })
+    }
+}
+
 /// Takes batches and prints them; nothing is complete before `finish`.
 pub(super) trait RowSink: Send {
     /// Prints a batch, or keeps it.
@@ -54,17 +65,17 @@ pub(super) fn row_sink<W: Write + Send + 'static>(
     schema: SchemaRef,
     columns: ArrowSchemaRef,
 ) -> Result<Box<dyn RowSink>> {
-    let text = UuidsAsText::new(&schema, &columns);
+    let text = || Readable::new(&schema, &columns);
     Ok(match format {
-        RowFormat::Table => Box::new(TableSink { out, text, grid: None }),
-        RowFormat::Jsonl => Box::new(JsonSink::new(out, &schema, &columns)),
+        RowFormat::Table => Box::new(TableSink { out, text: text()?, grid: None }),
+        RowFormat::Jsonl => Box::new(JsonSink::new(out, &schema, &columns)?),
         RowFormat::Csv => {
             if let Some(nested) = columns.fields().iter().find(|f| f.data_type().is_nested()) {
                 let message = format!("CSV cannot hold the nested column `{}`", nested.name());
                 return Err(Error::unsupported(message)
                     .with_hint("leave it out with `--select`, or use `--format jsonl`"));
             }
-            Box::new(CsvSink { writer: arrow_csv::Writer::new(out), text })
+            Box::new(CsvSink { writer: arrow_csv::Writer::new(out), text: text()? })
         }
         RowFormat::Parquet => {
             let options = parquet::file::properties::WriterProperties::builder()
@@ -80,61 +91,9 @@ pub(super) fn row_sink<W: Write + Send + 'static>(
     })
 }
 
-/// Arrow holds a UUID as 16 bytes; people and text formats want it with hyphens.
-struct UuidsAsText {
-    schema: ArrowSchemaRef,
-    columns: Vec<usize>,
-}
-
-impl UuidsAsText {
-    fn new(schema: &SchemaRef, columns: &ArrowSchemaRef) -> Self {
-        let is_uuid = |field: &Field| {
-            schema
-                .field_by_name(field.name())
-                .is_some_and(|f| f.field_type.as_ref() == &Type::Primitive(PrimitiveType::Uuid))
-        };
-        let uuids: Vec<usize> =
-            (0..columns.fields().len()).filter(|i| is_uuid(columns.field(*i))).collect();
-        let fields: Fields = columns
-            .fields()
-            .iter()
-            .enumerate()
-            .map(|(i, field)| match uuids.contains(&i) {
-                true => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8)),
-                false => field.clone(),
-            })
-            .collect();
-        Self { schema: Arc::new(ArrowSchema::new(fields)), columns: uuids }
-    }
-
-    fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        if self.columns.is_empty() {
-            return Ok(batch.clone());
-        }
-        let mut columns = batch.columns().to_vec();
-        for &i in &self.columns {
-            if let Some(column) = columns.get_mut(i) {
-                *column = uuid_text(column);
-            }
-        }
-        Ok(RecordBatch::try_new(self.schema.clone(), columns)?)
-    }
-}
-
-fn uuid_text(column: &ArrayRef) -> ArrayRef {
-    let Some(bytes) = column.as_any().downcast_ref::<FixedSizeBinaryArray>() else {
-        return column.clone();
-    };
-    let text: StringArray = bytes
-        .iter()
-        .map(|v| v.and_then(|v| Uuid::from_slice(v).ok()).map(|u| u.hyphenated().to_string()))
-        .collect();
-    Arc::new(text)
-}
-
 struct TableSink<W> {
     out: W,
-    text: UuidsAsText,
+    text: Readable,
     grid: Option<Grid>,
 }
 
@@ -192,14 +151,16 @@ impl<W: Write + Send> RowSink for TableSink<W> {
 /// One JSON object a line.
 pub(super) struct JsonSink<W: Write> {
     writer: arrow_json::Writer<W, arrow_json::writer::LineDelimited>,
-    text: UuidsAsText,
+    text: Readable,
 }
 
 impl<W: Write + Send> JsonSink<W> {
-    pub(super) fn new(out: W, schema: &SchemaRef, columns: &ArrowSchemaRef) -> Self {
-        let writer = arrow_json::WriterBuilder::new().with_explicit_nulls(true);
+    pub(super) fn new(out: W, schema: &SchemaRef, columns: &ArrowSchemaRef) -> Result<Self> {
+        let writer = arrow_json::WriterBuilder::new()
+            .with_explicit_nulls(true)
+            .with_encoder_factory(Arc::new(EveryFloat));
         let writer = writer.build::<_, arrow_json::writer::LineDelimited>(out);
-        Self { writer, text: UuidsAsText::new(schema, columns) }
+        Ok(Self { writer, text: Readable::new(schema, columns)? })
     }
 
     /// Prints a line of its own; batches behind it have other columns.
@@ -209,7 +170,7 @@ impl<W: Write + Send> JsonSink<W> {
         schema: &SchemaRef,
         columns: &ArrowSchemaRef,
     ) -> Outcome {
-        self.text = UuidsAsText::new(schema, columns);
+        self.text = Readable::new(schema, columns)?;
         Ok(writeln!(self.writer.get_mut(), "{line}")?)
     }
 }
@@ -233,7 +194,7 @@ impl<W: Write + Send> RowSink for JsonSink<W> {
 
 struct CsvSink<W: Write> {
     writer: arrow_csv::Writer<W>,
-    text: UuidsAsText,
+    text: Readable,
 }
 
 impl<W: Write + Send> RowSink for CsvSink<W> {

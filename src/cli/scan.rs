@@ -33,7 +33,8 @@ pub(super) struct Scan {
     /// Only count them
     #[arg(long, conflicts_with_all = ["select", "limit", "format"])]
     count: bool,
-    /// How rows are printed [default: table, or jsonl with --output json]
+    /// How rows are printed [default: as the name of --to says; else table, or jsonl with --output
+    /// json]
     #[arg(long, value_enum)]
     format: Option<RowFormat>,
     /// Memory for deletes and decoding, such as 512MB
@@ -71,7 +72,8 @@ impl Scan {
             }
             return Ok(out.flush()?);
         }
-        let format = self.format.unwrap_or(match session.output {
+        let named = || self.to.as_deref().and_then(RowFormat::of_file);
+        let format = self.format.or_else(named).unwrap_or(match session.output {
             OutputFormat::Table => RowFormat::Table,
             OutputFormat::Json => RowFormat::Jsonl,
         });
@@ -99,6 +101,7 @@ fn create(path: &str) -> Outcome<File> {
     File::create(path).map_err(|error| {
         Error::new(ErrorKind::Unavailable, format!("`{path}` cannot be written"))
             .with_source(error)
+            .with_hint("name a file in a folder that is there and that you may write to")
             .into()
     })
 }

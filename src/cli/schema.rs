@@ -111,6 +111,24 @@ pub(super) fn parse_type(text: &str) -> Result<Type> {
     parse_primitive(text).map(Type::Primitive)
 }
 
+/// The name of a type, as [`parse_type`] reads it.
+pub(super) fn type_name(kind: &Type) -> String {
+    match kind {
+        Type::Primitive(PrimitiveType::Fixed(length)) => format!("fixed[{length}]"),
+        Type::Primitive(primitive) => primitive.to_string(),
+        Type::List(list) => format!("list<{}>", type_name(&list.element_field.field_type)),
+        Type::Map(map) => {
+            let (key, value) = (&map.key_field.field_type, &map.value_field.field_type);
+            format!("map<{},{}>", type_name(key), type_name(value))
+        }
+        Type::Struct(inner) => {
+            let field = |f: &NestedFieldRef| format!("{}:{}", f.name, type_name(&f.field_type));
+            let fields: Vec<String> = inner.fields().iter().map(field).collect();
+            format!("struct<{}>", fields.join(","))
+        }
+    }
+}
+
 /// A primitive type by its name.
 ///
 /// # Errors
@@ -231,6 +249,16 @@ fn build(fields: Vec<NestedFieldRef>, key: &[String]) -> Result<Schema> {
         return Err(Error::invalid(format!("the key names `{missing}`, which is no column"))
             .with_hint(format!("the columns are {}", names.join(", "))));
     }
+    for (index, field) in fields.iter().enumerate() {
+        if field.name.trim().is_empty() {
+            return Err(Error::invalid(format!("column {} has no name", index + 1))
+                .with_hint("give every column a name"));
+        }
+        if fields.iter().take(index).any(|before| before.name == field.name) {
+            return Err(Error::invalid(format!("two columns are named `{}`", field.name))
+                .with_hint("give each column a name of its own"));
+        }
+    }
     // Top-level columns take the first ids, in order, as other engines number them.
     let mut next = i32::try_from(fields.len()).unwrap_or(i32::MAX);
     let fields: Vec<NestedFieldRef> = (1..)
@@ -280,6 +308,28 @@ mod tests {
         assert_eq!(names, [("z", true), ("a", true), ("m", false)]);
         assert_eq!(schema.identifier_field_ids().collect::<Vec<_>>(), [1]);
         assert_eq!(schema.highest_field_id(), 6);
+    }
+
+    #[test]
+    fn a_type_is_shown_by_the_name_it_is_read_by() {
+        for name in [
+            "decimal(9,2)",
+            "list<map<string,struct<a:long,b:list<fixed[4]>>>>",
+            "struct<when:timestamptz>",
+        ] {
+            let kind = parse_type(name).unwrap();
+            assert_eq!(parse_type(&type_name(&kind)).unwrap(), kind);
+            assert_eq!(type_name(&kind).replace(' ', ""), name);
+        }
+    }
+
+    #[test]
+    fn columns_without_a_name_or_with_the_name_of_another_are_refused() {
+        for (names, word) in [(["a", "a"], "`a`"), (["a", " "], "column 2")] {
+            let fields = names.map(|name| Field::new(name, DataType::Int64, true));
+            let error = schema_like(&ArrowSchema::new(fields.to_vec()), &[]).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::failure::{Failure, Outcome};
 use super::terminal::{OutputFormat, say};
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, ErrorKind};
+use crate::expr::nearest;
 use crate::maintenance::MaintainOptions;
 use crate::spec::TableIdent;
 use crate::storage::{PathMap, Storage};
@@ -146,9 +147,21 @@ impl Session {
     async fn named(&self, name: &str) -> Outcome<Table> {
         let ident = ident(name)?;
         let catalog = self.catalog(false).await?;
-        match Table::load(catalog, &ident).await {
-            Err(error) if error.kind() == ErrorKind::NotFound && error.hint().is_none() => {
-                Err(error.with_hint("`meltwater ls` lists the tables of this catalog").into())
+        match Table::load(catalog.clone(), &ident).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // What is not listed is not suggested: the error matters more than the help.
+                let tables = catalog.list_tables(ident.namespace()).await.unwrap_or_default();
+                let near = nearest(ident.name(), tables.iter().map(|t| t.name()));
+                Err(match (near, error.hint()) {
+                    // Between the shortest names everything is near.
+                    (Some(near), _) if near != ident.name() && ident.name().len() > 2 => {
+                        let near = TableIdent::new(ident.namespace().clone(), near.to_string());
+                        error.with_hint(format!("did you mean `{near}`?"))
+                    }
+                    (_, Some(_)) => error,
+                    (_, None) => error.with_hint("`meltwater ls` lists the tables of this catalog"),
+                }
+                .into())
             }
             other => Ok(other?),
         }

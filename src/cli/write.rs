@@ -148,11 +148,10 @@ impl Source {
             written.discard(table.storage()).await?;
             return Err(Failure::Interrupted);
         }
-        if written.is_empty() {
-            say("no rows; nothing to commit");
-            return Ok(());
-        }
         let told = Told::of(&written);
+        if written.is_empty() {
+            return told.print(session.output, None, began);
+        }
         let commit = match is_append {
             true => table.append(written),
             false => table.row_delta(written),
@@ -163,7 +162,7 @@ impl Source {
             _ => commit.commit().await,
         };
         let committed = committed.map_err(|error| unsure(error, &self.table))?;
-        told.print(session.output, &committed, began)
+        told.print(session.output, Some(&committed), began)
     }
 }
 
@@ -214,8 +213,13 @@ impl Told {
         }
     }
 
-    fn print(&self, output: OutputFormat, committed: &Committed, began: Instant) -> Outcome {
-        let snapshot = committed.snapshot_id;
+    /// Says what was committed, or that there was nothing to commit.
+    fn print(
+        &self,
+        output: OutputFormat,
+        committed: Option<&Committed>,
+        began: Instant,
+    ) -> Outcome {
         if output == OutputFormat::Json {
             let columns = [
                 "snapshot_id",
@@ -229,17 +233,22 @@ impl Told {
             ];
             let mut listing = Listing::new(&columns);
             listing.push(vec![
-                json!(snapshot.0),
+                json!(committed.map(|c| c.snapshot_id.0)),
                 json!(self.rows),
                 json!(self.files),
                 json!(self.bytes),
                 json!(self.position_deletes),
                 json!(self.equality_deletes),
-                json!(committed.attempts),
-                json!(committed.already_done),
+                json!(committed.map_or(0, |c| c.attempts)),
+                json!(committed.is_some_and(|c| c.already_done)),
             ]);
             return listing.print(output);
         }
+        let Some(committed) = committed else {
+            say("no rows; nothing to commit");
+            return Ok(());
+        };
+        let snapshot = committed.snapshot_id;
         if committed.already_done {
             say(format!(
                 "this epoch was committed before, as snapshot {snapshot}; nothing changed"

@@ -95,18 +95,24 @@ pub(super) fn unknown_column(name: &str, schema: &Schema) -> Error {
     let error = Error::invalid(format!("there is no column `{name}`"));
     let mut names: Vec<&str> = schema.field_id_to_name_map().values().map(String::as_str).collect();
     names.sort_unstable();
-    let nearest = names
-        .iter()
-        .map(|known| (edits(&name.to_lowercase(), &known.to_lowercase()), *known))
-        .min()
-        .filter(|(edits, known)| *edits <= 1 + known.chars().count() / 3);
-    match nearest {
-        Some((_, known)) => error.with_hint(format!("did you mean `{known}`?")),
+    match nearest(name, names.iter().copied()) {
+        Some(known) => error.with_hint(format!("did you mean `{known}`?")),
         None if names.len() <= 30 => {
             error.with_hint(format!("the columns are {}", names.join(", ")))
         }
         None => error,
     }
+}
+
+/// The known word that `name` was most likely meant to be, if any is near.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    known
+        .into_iter()
+        .map(|known| (edits(&name, &known.to_lowercase()), known))
+        .min()
+        .filter(|(edits, known)| *edits <= 1 + known.chars().count() / 3)
+        .map(|(_, known)| known)
 }
 
 /// Insertions, deletions and substitutions between two words.

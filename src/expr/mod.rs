@@ -29,9 +29,11 @@ mod show;
 mod stats;
 mod time;
 
+pub(crate) use bind::nearest;
 pub use bind::{bind, field_ids};
 pub use evaluate::evaluate;
 pub use filter::Filter;
+pub(crate) use number::exact_number;
 pub(crate) use order::compare;
 pub use parse::parse;
 pub use partition::PartitionFilter;

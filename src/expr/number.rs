@@ -97,6 +97,15 @@ fn within(floor: i128, exact: bool, min: i128, max: i128) -> Place {
     }
 }
 
+/// The number `text` as a multiple of `10^-scale` within `[min, max]`; `None` if it is none of
+/// them exactly.
+pub(crate) fn exact_number(text: &str, scale: u32, min: i128, max: i128) -> Option<i128> {
+    match Number::parse(text)?.place(scale, min, max) {
+        Place::At(value) => Some(value),
+        _ => None,
+    }
+}
+
 fn parse_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::deletes::path_to;
 use crate::error::{Error, Result};
+use crate::expr::nearest;
 use crate::file::reserved;
 use crate::spec::{
     NestedField, NestedFieldRef, PrimitiveType, Schema, SchemaRef, StructType, TableMetadata, Type,
@@ -41,8 +42,11 @@ fn column(schema: &Schema, name: &str, case_sensitive: bool) -> Result<Vec<Neste
     let Some(field) = field else {
         let known: Vec<&str> =
             schema.as_struct().fields().iter().map(|f| f.name.as_str()).collect();
-        return Err(Error::invalid(format!("unknown column `{name}`"))
-            .with_hint(format!("the table has the columns {}", known.join(", "))));
+        let error = Error::invalid(format!("unknown column `{name}`"));
+        return Err(match nearest(name, known.iter().copied()) {
+            Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+            None => error.with_hint(format!("the table has the columns {}", known.join(", "))),
+        });
     };
     path_to(schema.as_struct(), field.id).ok_or_else(|| {
         Error::invalid(format!("column `{name}` is inside a list or map"))

@@ -1,5 +1,7 @@
 //! Walking a table's past: ancestors, and which snapshot a reader means.
 
+use chrono::{DateTime, SecondsFormat};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{MAIN_BRANCH, SnapshotId, SnapshotRef, TableMetadata};
 
@@ -81,7 +83,17 @@ impl Table {
             )
             .with_context("time_ms", time_ms);
             return Err(match log.first() {
-                Some(first) => error.with_context("earliest_ms", first.timestamp_ms()),
+                Some(first) => {
+                    let first = first.timestamp_ms();
+                    let error = error.with_context("earliest_ms", first);
+                    match DateTime::from_timestamp_millis(first) {
+                        Some(at) => error.with_hint(format!(
+                            "its history begins at {}",
+                            at.to_rfc3339_opts(SecondsFormat::Millis, true)
+                        )),
+                        None => error,
+                    }
+                }
                 None => error,
             });
         };

@@ -40,6 +40,21 @@ fn json_answers_are_json() {
 }
 
 #[test]
+fn what_is_misspelt_is_answered_by_the_nearest_name() {
+    let desk = Desk::with_orders();
+    desk.ok(&["rename", "t.t", "t.orders"]);
+    for (words, hint) in [
+        (["scan", "t.order", "--limit", "1"], "did you mean `t.orders`?"),
+        (["scan", "t.orders", "--select", "nmae"], "did you mean `name`?"),
+        (["scan", "t.orders", "--where", "name = a"], "write text in single quotes: 'a'"),
+        (["scan", "t.orders", "--where", "name = \"a\""], "write text in single quotes: 'a'"),
+        (["scan", "t.orders", "--as-of", "1999-01-01"], "its history begins at 20"),
+    ] {
+        assert_fails(&desk.run(&words), 1, &[&format!("hint: {hint}")]);
+    }
+}
+
+#[test]
 fn inspect_says_the_same_in_words() {
     let desk = Desk::with_orders();
     assert!(desk.ok(&["inspect", "snapshots", "t.t"]).contains("append"));

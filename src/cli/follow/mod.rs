@@ -306,7 +306,7 @@ impl Follow {
             None => Box::new(output::stdout()),
         };
         if format == RowFormat::Jsonl {
-            return Ok((shape, Box::new(JsonChanges(JsonSink::new(out, &schema, &columns)))));
+            return Ok((shape, Box::new(JsonChanges(JsonSink::new(out, &schema, &columns)?))));
         }
         if self.on_schema_change == OnSchemaChange::Announce {
             let words = "CSV and Arrow have one schema from beginning to end; announce schema \

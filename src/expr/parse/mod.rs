@@ -286,7 +286,18 @@ impl<'a> Parser<'a> {
 
     fn comparison(&mut self, left: Operand<'a>, left_at: Place, cmp: Cmp) -> Result<Parsed<'a>> {
         let here = self.cursor.here();
-        let (right, right_at) = match self.operand()? {
+        let word = match self.cursor.peek() {
+            Token::Word(word) if matches!(left, Operand::Column { .. }) => Some(word.value.clone()),
+            _ => None,
+        };
+        // `dest = SFO` and `dest = "SFO"` mean text far more often than a misspelt column.
+        let unquoted = |error: Error| match word {
+            Some(word) if error.hint().is_some() => {
+                error.with_hint(format!("write text in single quotes: '{word}'"))
+            }
+            _ => error,
+        };
+        let (right, right_at) = match self.operand().map_err(unquoted)? {
             Parsed::Operand(operand, place) => (operand, place),
             Parsed::Condition(_) => {
                 return Err(self.cursor.error(here, "expected a value, found a condition"));
