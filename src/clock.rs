@@ -4,8 +4,11 @@
 //! [`IdGenerator`], so that a simulation can be replayed from one seed.
 
 use std::fmt::Debug;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use uuid::Uuid;
 
@@ -111,6 +114,20 @@ impl Clock for ManualClock {
     }
 }
 
+/// Asks a cache, without being woken by it when nothing more is to be done.
+///
+/// A cache tidies itself up by the wall clock, and then wakes the task that asked it, which is
+/// polled once more for nothing: at a time that no seed decides, which shifts all that follows.
+pub(crate) async fn from_cache<T>(answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    poll_fn(|context| match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        // Whatever it waits for must know whom to wake.
+        Poll::Pending => answer.as_mut().poll(context),
+        ready => ready,
+    })
+    .await
+}
+
 /// The clock and the identifiers that one table handle works with.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -128,7 +145,32 @@ impl Default for Environment {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Wake;
+
     use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicU64);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_cache_that_has_answered_wakes_nobody_and_one_that_waits_does() {
+        for (answers, woken) in [(true, 0), (false, 1)] {
+            let wakes = Arc::new(Wakes::default());
+            let cache = poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if answers { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let waker = Waker::from(wakes.clone());
+            let polled = pin!(from_cache(cache)).poll(&mut Context::from_waker(&waker));
+            assert_eq!((polled.is_ready(), wakes.0.load(Ordering::Relaxed)), (answers, woken));
+        }
+    }
 
     #[test]
     fn seeded_ids_repeat_for_one_seed_and_are_positive() {

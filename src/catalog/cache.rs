@@ -15,6 +15,7 @@ use super::LoadedTable;
 use super::metadata::read_metadata;
 use super::naming::wants_gzip;
 use super::render::{Refs, SnapshotTexts};
+use crate::clock::from_cache;
 use crate::error::Result;
 use crate::spec::{TableMetadata, TableMetadataRef, refs_of};
 use crate::storage::Storage;
@@ -70,7 +71,7 @@ impl MetadataCache {
         location: &str,
         stamp: Option<String>,
     ) -> Result<TableMetadataRef> {
-        if let Some(entry) = self.entries.get(location).await
+        if let Some(entry) = from_cache(self.entries.get(location)).await
             && entry.stamp == stamp
         {
             return Ok(entry.metadata);
@@ -83,7 +84,7 @@ impl MetadataCache {
 
     /// The branches and tags of a table that was loaded here.
     pub(super) async fn refs(&self, table: &LoadedTable) -> Result<Arc<Refs>> {
-        if let Some(entry) = self.entries.get(table.metadata_location.as_str()).await
+        if let Some(entry) = from_cache(self.entries.get(table.metadata_location.as_str())).await
             && Arc::ptr_eq(&entry.metadata, &table.metadata)
             && let Some(refs) = entry.refs
         {
@@ -119,6 +120,7 @@ impl MetadataCache {
     ) {
         let weight = (file_bytes as u64).saturating_mul(PARSED_PER_FILE_BYTE);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
-        self.entries.insert(Arc::from(location), Entry { metadata, refs, stamp, weight }).await;
+        let entry = Entry { metadata, refs, stamp, weight };
+        from_cache(self.entries.insert(Arc::from(location), entry)).await;
     }
 }

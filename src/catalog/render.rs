@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::spec::{
     FormatVersion, SnapshotRef, SnapshotReference, TableMetadata, TableUpdate, refs_of,
+    snapshots_of,
 };
 
 /// Branches and tags by name.
@@ -100,8 +101,7 @@ impl SnapshotTexts {
     /// The text of each snapshot, in the order of their sequence numbers, and all their lengths.
     fn texts_of(&self, metadata: &TableMetadata) -> Result<(Vec<Arc<[u8]>>, usize)> {
         let mut known = self.take(metadata.uuid());
-        let mut snapshots: Vec<&SnapshotRef> = metadata.snapshots().collect();
-        snapshots.sort_by_key(|s| (s.sequence_number(), s.timestamp_ms(), s.snapshot_id()));
+        let snapshots = snapshots_of(metadata);
         let mut kept = HashMap::with_capacity(snapshots.len());
         let mut texts = Vec::with_capacity(snapshots.len());
         let mut length = 0;

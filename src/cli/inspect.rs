@@ -15,7 +15,7 @@ use super::time::{show_ms, time_ms};
 use crate::error::Result;
 use crate::spec::{
     DataContentType, DataFile, SnapshotId, SnapshotRef, SnapshotRetention, Struct, partition_path,
-    refs_of,
+    refs_of, snapshots_of,
 };
 use crate::table::{At, Table};
 
@@ -146,10 +146,8 @@ fn snapshots(table: &Table, output: OutputFormat) -> Result<Listing> {
     for (name, reference) in refs_of(table.metadata())? {
         names.entry(reference.snapshot_id).or_default().push(name);
     }
-    let mut snapshots: Vec<_> = table.metadata().snapshots().collect();
-    snapshots.sort_by_key(|s| (s.sequence_number(), s.timestamp_ms()));
     let mut listing = Listing::new(&columns);
-    for s in snapshots {
+    for s in snapshots_of(table.metadata()) {
         let mut row = vec![
             json!(s.snapshot_id()),
             json!(s.parent_snapshot_id()),

@@ -22,6 +22,7 @@ use super::index::{id_set, scope_key};
 use super::key_read::read_keys;
 use super::positions::read_positions;
 use super::{DeleteFile, DeleteFileIndex};
+use crate::clock::from_cache;
 use crate::error::{Error, Result};
 use crate::spec::{
     DataContentType, DataFile, NameMapping, PartitionKey, SequenceNumber, TableMetadataRef,
@@ -159,12 +160,8 @@ impl DeleteLoader {
             Ok(Arc::new(found.into_iter().map(|(path, b)| (path, Arc::new(b))).collect()))
         };
         let key = delete.file.file_path.clone();
-        let bitmaps: Bitmaps = self
-            .inner
-            .positions
-            .try_get_with(key, load)
-            .await
-            .map_err(|e: Arc<Error>| e.again().with_source(e))?;
+        let bitmaps = from_cache(self.inner.positions.try_get_with(key, load)).await;
+        let bitmaps: Bitmaps = bitmaps.map_err(|e: Arc<Error>| e.again().with_source(e))?;
         Ok(bitmaps.get(path).cloned())
     }
 

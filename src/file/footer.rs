@@ -21,6 +21,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use super::thrift_guard;
+use crate::clock::from_cache;
 use crate::error::{Error, Result};
 use crate::measure;
 use crate::storage::Storage;
@@ -92,6 +93,14 @@ pub(crate) async fn footer_with_pages(
     cached(storage, location, size, true).await.map_err(|e| named(e, location))
 }
 
+/// Lets go of all footers.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) async fn forget_footers() {
+    CACHE.run_pending_tasks().await;
+    CACHE.invalidate_all();
+    CACHE.run_pending_tasks().await;
+}
+
 /// The size that the caller knows, or a request.
 pub(crate) async fn known_size(
     storage: &Storage,
@@ -120,7 +129,7 @@ async fn cached(
     let (store, path) = storage.resolve(location)?;
     let key = Key { store: Arc::as_ptr(&store).cast::<()>() as usize, path, size, with_pages };
     measure::CACHE_REQUESTS.add(&["footer"], 1);
-    if let Some(entry) = CACHE.get(&key).await {
+    if let Some(entry) = from_cache(CACHE.get(&key)).await {
         return Ok(entry.metadata);
     }
     measure::CACHE_MISSES.add(&["footer"], 1);
@@ -131,7 +140,7 @@ async fn cached(
         Arc::new(fetch(storage, location, size).await?)
     };
     let entry = Entry { metadata: metadata.clone(), _store: Arc::downgrade(&store) };
-    CACHE.insert(key, entry).await;
+    from_cache(CACHE.insert(key, entry)).await;
     Ok(metadata)
 }
 

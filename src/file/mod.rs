@@ -32,6 +32,8 @@ mod writer;
 
 pub(crate) use facts::{FooterFacts, footer_facts};
 pub use footer::footer;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use footer::forget_footers;
 pub(crate) use leaf::{leaf_at, leaf_path};
 pub(crate) use metrics::MetricsCollector;
 pub(crate) use normalize::Normalizer;

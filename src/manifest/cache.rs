@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 
 use super::entry::{ReadOptions, read_manifest_with};
 use super::list::read_manifest_list;
+use crate::clock::from_cache;
 use crate::error::{Error, Result};
 use crate::measure;
 use crate::spec::{DataFile, FormatVersion, ManifestEntry, ManifestFile, PrimitiveType, Type};
@@ -172,7 +173,7 @@ impl ManifestCache {
             let (value, bytes) = decode(&bytes)?;
             Ok(Kept { value, bytes, _store: Arc::downgrade(&store) })
         };
-        let kept = self.cache.try_get_with(key, load).await;
+        let kept = from_cache(self.cache.try_get_with(key, load)).await;
         kept.map(|kept| kept.value).map_err(|e: Arc<Error>| e.again().with_source(e))
     }
 }

@@ -18,7 +18,7 @@ pub use ids::{SequenceNumber, SnapshotId};
 pub(crate) use partition::encoded_name;
 pub use partition::{PartitionKey, partition_path, partition_types};
 pub use properties::{TableProperties, property};
-pub use refs::{MAIN_BRANCH, refs_of};
+pub use refs::{MAIN_BRANCH, refs_of, snapshots_of};
 pub use stable_hash::StableHasher;
 pub use value::{datum_from_bound, datum_of, datum_to_bound};
 

@@ -88,6 +88,7 @@ impl Planner {
             Turn::Plan(wanted, table) => self.plan(&wanted, &table).await?,
             Turn::Wait(false) => self.hub.planner_bell().await,
             Turn::Wait(true) => tokio::select! {
+                biased;
                 () = self.hub.planner_bell() => {}
                 changed = self.watch.changed() => self.take_in(changed?)?,
             },

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use futures::TryStreamExt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::property;
-
+use crate::spec::{property, snapshots_of};
 use crate::storage::UNFINISHED;
 
 use super::Table;
@@ -53,7 +52,7 @@ impl Table {
     pub async fn purge_files(&self) -> Result<PurgeReport> {
         self.check_gc_enabled()?;
         let (mut content, mut metadata) = (BTreeSet::new(), BTreeSet::new());
-        for snapshot in self.metadata().snapshots() {
+        for snapshot in snapshots_of(self.metadata()) {
             for manifest in self.manifests(snapshot).await?.iter() {
                 if metadata.insert(manifest.manifest_path.clone()) {
                     let entries = self.entries(manifest).await?;

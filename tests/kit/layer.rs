@@ -18,12 +18,22 @@ pub trait Layer: Debug + Send + Sync + 'static {
     /// The store behind.
     fn inner(&self) -> &dyn ObjectStore;
 
+    /// Is told of every operation but deletes before it begins.
+    fn begins(&self, _operation: &'static str, _at: Option<&Path>) {}
+
     async fn put_opts(&self, to: &Path, bytes: PutPayload, how: PutOptions) -> Result<PutResult> {
         self.inner().put_opts(to, bytes, how).await
     }
 
     async fn get_ranges(&self, from: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.inner().get_ranges(from, ranges).await
+    }
+
+    fn delete_stream(
+        &self,
+        paths: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.inner().delete_stream(paths)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -56,6 +66,7 @@ impl<L: Layer> Display for Layered<L> {
 #[async_trait]
 impl<L: Layer> ObjectStore for Layered<L> {
     async fn put_opts(&self, to: &Path, bytes: PutPayload, how: PutOptions) -> Result<PutResult> {
+        self.0.begins("put", Some(to));
         self.0.put_opts(to, bytes, how).await
     }
 
@@ -64,14 +75,17 @@ impl<L: Layer> ObjectStore for Layered<L> {
         to: &Path,
         how: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.begins("upload", Some(to));
         self.0.inner().put_multipart_opts(to, how).await
     }
 
     async fn get_opts(&self, from: &Path, how: GetOptions) -> Result<GetResult> {
+        self.0.begins("get", Some(from));
         self.0.inner().get_opts(from, how).await
     }
 
     async fn get_ranges(&self, from: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.0.begins("get ranges", Some(from));
         self.0.get_ranges(from, ranges).await
     }
 
@@ -79,18 +93,21 @@ impl<L: Layer> ObjectStore for Layered<L> {
         &self,
         paths: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.0.inner().delete_stream(paths)
+        self.0.delete_stream(paths)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.begins("list", prefix);
         self.0.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.begins("list folder", prefix);
         self.0.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, how: CopyOptions) -> Result<()> {
+        self.0.begins("copy", Some(from));
         self.0.inner().copy_opts(from, to, how).await
     }
 }

@@ -13,6 +13,7 @@ use meltwater::clock::{Clock, ManualClock};
 use meltwater::manifest::ManifestCache;
 use meltwater::object_store::path::Path;
 use meltwater::object_store::{ListResult, ObjectMeta, ObjectStore, Result as StoreResult};
+use meltwater::spec::snapshots_of;
 use meltwater::table::Table;
 use meltwater::{Error, ErrorKind, Result};
 
@@ -118,7 +119,7 @@ pub async fn named(table: &Table) -> Result<BTreeSet<String>> {
         named.insert(version);
         let then = Table::from_loaded(table.catalog().clone(), table.ident().clone(), loaded)
             .with_manifest_cache(cache.clone());
-        for snapshot in then.metadata().snapshots() {
+        for snapshot in snapshots_of(then.metadata()) {
             if !named.insert(snapshot.manifest_list().to_string()) {
                 continue;
             }

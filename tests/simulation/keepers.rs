@@ -12,6 +12,7 @@ use meltwater::maintenance::{
     CompactOptions, ConvertOptions, ExpireOptions, Failed, ManifestOptions, OrphanFile,
     OrphanOptions, RewriteDeletesOptions, SortBy, SortColumn,
 };
+use meltwater::spec::snapshots_of;
 use meltwater::table::{PositionStore, Table};
 use meltwater::{Error, Result};
 
@@ -232,7 +233,7 @@ fn later(table: &Table, ms: u64) -> Table {
 async fn everything_is_there(world: &World, actor: u64) -> Result<()> {
     let table = world.table(actor, false).await?;
     let mut checked = BTreeSet::new();
-    for snapshot in table.metadata().snapshots() {
+    for snapshot in snapshots_of(table.metadata()) {
         for manifest in table.manifests(snapshot).await?.iter() {
             for entry in table.entries(manifest).await?.iter().filter(|e| e.is_live()) {
                 let path = &entry.file.file_path;

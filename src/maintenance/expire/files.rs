@@ -13,7 +13,9 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::paths::{fingerprint, normal};
-use crate::spec::{DataContentType, DataFile, ManifestFile, SnapshotRef, TableMetadata};
+use crate::spec::{
+    DataContentType, DataFile, ManifestFile, SnapshotRef, TableMetadata, snapshots_of,
+};
 use crate::table::Table;
 
 /// Manifests that are read at the same time.
@@ -79,9 +81,7 @@ pub(super) struct Side {
 impl Side {
     /// The snapshots of `metadata` for which `take` is true.
     pub(super) fn of(metadata: &TableMetadata, take: impl Fn(i64) -> bool) -> Self {
-        let mut snapshots: Vec<SnapshotRef> =
-            metadata.snapshots().filter(|s| take(s.snapshot_id())).cloned().collect();
-        snapshots.sort_by_key(|s| (s.sequence_number(), s.snapshot_id()));
+        let snapshots = snapshots_of(metadata).into_iter().filter(|s| take(s.snapshot_id()));
         let size = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
         let tables = metadata.statistics_iter().filter(|s| take(s.snapshot_id));
         let parts = metadata.partition_statistics_iter().filter(|s| take(s.snapshot_id));
@@ -90,7 +90,7 @@ impl Side {
             .chain(parts.map(|s| (s.statistics_path.clone(), size(s.file_size_in_bytes))))
             .collect();
         statistics.sort();
-        Self { snapshots, statistics }
+        Self { snapshots: snapshots.cloned().collect(), statistics }
     }
 }
 

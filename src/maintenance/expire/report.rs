@@ -8,7 +8,7 @@ use super::files::{FileKind, Side, UnusedFile};
 use super::retain::Decision;
 use crate::maintenance::sweep::Disposable;
 use crate::maintenance::{Report, Totals};
-use crate::spec::SnapshotId;
+use crate::spec::{SnapshotId, snapshots_of};
 use crate::table::Table;
 
 /// A snapshot that goes.
@@ -52,12 +52,8 @@ pub struct ExpirePlan {
 
 impl ExpirePlan {
     pub(super) fn new(table: &Table, decision: &Decision) -> Self {
-        let mut snapshots: Vec<_> = table
-            .metadata()
-            .snapshots()
-            .filter(|s| decision.snapshots.contains(&s.snapshot_id()))
-            .collect();
-        snapshots.sort_by_key(|s| (s.sequence_number(), s.snapshot_id()));
+        let mut snapshots = snapshots_of(table.metadata());
+        snapshots.retain(|s| decision.snapshots.contains(&s.snapshot_id()));
         let held = decision.held.iter();
         Self {
             table: table.ident().to_string(),

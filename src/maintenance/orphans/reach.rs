@@ -9,7 +9,7 @@ use super::places::Places;
 use crate::catalog::{LoadedTable, read_metadata};
 use crate::error::{ErrorKind, Result};
 use crate::maintenance::paths::fingerprint;
-use crate::spec::{ManifestFile, SnapshotRef};
+use crate::spec::{ManifestFile, SnapshotRef, snapshots_of};
 use crate::table::Table;
 
 /// Manifests that are read at the same time.
@@ -69,7 +69,7 @@ impl Walk<'_> {
         for file in metadata.partition_statistics_iter() {
             self.places.name(&file.statistics_path)?;
         }
-        for snapshot in metadata.snapshots() {
+        for snapshot in snapshots_of(metadata) {
             if self.seen.insert(fingerprint(snapshot.manifest_list())) {
                 self.snapshot(table, snapshot).await?;
             }

@@ -13,7 +13,7 @@ use super::{Verify, VerifySnapshots, metadata};
 use crate::error::{ErrorKind, Result};
 use crate::maintenance::{Stopwatch, Unit};
 use crate::manifest::ManifestCache;
-use crate::spec::{SnapshotRef, refs_of};
+use crate::spec::{SnapshotRef, refs_of, snapshots_of};
 use crate::table::Table;
 
 /// Bytes of decoded manifests that are kept from one snapshot to the next.
@@ -49,7 +49,7 @@ fn chosen(table: &Table, which: VerifySnapshots) -> Result<Vec<SnapshotRef>> {
     let metadata = table.metadata();
     let mut chosen: Vec<SnapshotRef> = match which {
         VerifySnapshots::One(id) => vec![table.snapshot(id)?],
-        VerifySnapshots::All => metadata.snapshots().cloned().collect(),
+        VerifySnapshots::All => snapshots_of(metadata).into_iter().cloned().collect(),
         VerifySnapshots::Heads => {
             let refs = refs_of(metadata)?;
             let current = table.current_snapshot().map(|s| s.snapshot_id());

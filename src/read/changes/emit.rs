@@ -1,6 +1,6 @@
 //! Puts the changes of a unit in order and hands them out in batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::BooleanArray;
 use arrow::compute::{filter_record_batch, interleave_record_batch};
@@ -146,7 +146,7 @@ impl Emitter<'_> {
         deletions: &[Source],
         wanted: impl Iterator<Item = Place>,
     ) -> Result<PreImages> {
-        let mut by_source: HashMap<u32, RoaringTreemap> = HashMap::new();
+        let mut by_source: BTreeMap<u32, RoaringTreemap> = BTreeMap::new();
         for (source, position) in wanted {
             by_source.entry(source).or_default().insert(position);
         }

@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 const FAN_IN: usize = 16;
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 8192;
+/// So few rows are sorted sooner than another thread wakes up to do it.
+const SORTED_AT_ONCE: usize = 4096;
 /// What a row costs while it waits to be sorted, beside its columns and its key.
 const ROW_BYTES: usize = 16;
 
@@ -85,6 +87,9 @@ impl Sorter {
     pub(in crate::maintenance::compact) async fn finish(mut self) -> Result<Sorted> {
         if self.runs.is_empty() {
             let buffer = self.buffer;
+            if buffer.rows <= SORTED_AT_ONCE {
+                return Ok(Sorted::Memory(buffer.sort(BATCH_ROWS)));
+            }
             return blocking(move || Ok(Sorted::Memory(buffer.sort(BATCH_ROWS)))).await;
         }
         if self.buffer.rows > 0 {
