@@ -242,7 +242,9 @@ impl Catalog for FileSystemCatalog {
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
         let table = self.table(ident)?;
         let Some(head) = table.head().await? else { return Err(no_table(ident)) };
-        table.load(head).await?.ok_or_else(|| no_table(ident))
+        let loaded = table.load(head).await?.ok_or_else(|| no_table(ident))?;
+        table.check_place(&loaded).await?;
+        Ok(loaded)
     }
 
     async fn register_table(

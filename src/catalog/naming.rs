@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use crate::spec::{TableMetadata, property};
+use crate::storage::Location;
 
 /// The version and style that a metadata file's name tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,23 @@ pub(super) fn file_name(location: &str) -> &str {
 /// The folder of a location, without the slash.
 pub(super) fn folder(location: &str) -> &str {
     location.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// Whether two locations are one place as they are written.
+pub(super) fn same_place(a: &str, b: &str) -> bool {
+    match (Location::parse(a), Location::parse(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+/// Whether two locations are one folder, links on local disks followed.
+pub(super) async fn same_folder(a: &str, b: &str) -> bool {
+    let real = async |location: &str| {
+        let location = Location::parse(location).ok().filter(|l| l.root() == "file://")?;
+        tokio::fs::canonicalize(format!("/{}", location.into_path())).await.ok()
+    };
+    same_place(a, b) || real(a).await.zip(real(b).await).is_some_and(|(a, b)| a == b)
 }
 
 /// Whether a table asks for gzip metadata.

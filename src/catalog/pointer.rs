@@ -16,7 +16,10 @@ use bytes::Bytes;
 use super::LoadedTable;
 use super::cache::MetadataCache;
 use super::change::{self, NextVersion};
-use super::naming::{file_name, pointer_version_of, version_of, wants_gzip};
+use super::metadata::read_metadata;
+use super::naming::{
+    FileVersion, file_name, pointer_version_of, same_folder, version_of, wants_gzip,
+};
 use super::render::{Refs, write_metadata};
 use crate::clock::Environment;
 use crate::error::{Error, ErrorKind, Result};
@@ -153,6 +156,7 @@ impl PointerTable {
                 None => exists.with_hint("its drop was interrupted; drop it again"),
             });
         }
+        self.refuse_foreign().await?;
         let refs = Refs::new();
         let bytes = self.cache.render(&metadata, &refs)?;
         match self.claim(1, &bytes).await? {
@@ -174,6 +178,7 @@ impl PointerTable {
         for attempt in 0..=SWAP_RETRIES {
             let Some(head) = self.sure_head().await? else { return Ok(None) };
             let Some(base) = self.load(head).await? else { return Ok(None) };
+            self.check_place(&base).await?;
             let (refs, updates) = (self.cache.refs(&base).await?, updates.to_vec());
             let next = change::apply(&base, &refs, requirements, updates, &self.environment)?;
             let Some(next) = next else { return Ok(Some(base)) };
@@ -256,17 +261,64 @@ impl PointerTable {
         if let Some(answer) = self.successor_says(version, ours).await? {
             return Ok(answer);
         }
-        if version == 1 || self.storage.exists(&self.file(version - 1)).await? {
+        let Some(base) = ours.metadata_log().last().filter(|_| version > 1) else {
+            return Ok(true);
+        };
+        if self.is_still(version - 1, ours, base.timestamp_ms).await? {
             return Ok(true);
         }
         // The base is gone. A successor that came just now may have cleaned it up.
         if let Some(answer) = self.successor_says(version, ours).await? {
             return Ok(answer);
         }
-        // The table was dropped between our look and our claim. Our file alone would bring it
-        // back to life.
+        // The table was dropped between our look and our claim, and maybe made anew. Our file
+        // would bring the old one back to life.
         self.storage.delete(&self.file(version)).await?;
         Ok(false)
+    }
+
+    /// Whether a version is there and of the same table and time: names are used again.
+    async fn is_still(&self, version: u64, table: &TableMetadata, at_ms: i64) -> Result<bool> {
+        let there = self.load(version).await?.map(|loaded| loaded.metadata);
+        Ok(there.is_some_and(|m| m.uuid() == table.uuid() && m.last_updated_ms() == at_ms))
+    }
+
+    /// Refuses a table whose files are another's: a copy of a table's folder names the files of
+    /// the original, which its commits and clean-ups would reach (CAT-19).
+    pub(super) async fn check_place(&self, table: &LoadedTable) -> Result<()> {
+        let written = table.metadata.location();
+        if same_folder(written, &self.folder).await {
+            return Ok(());
+        }
+        Err(Error::unsupported("the table says that it lies in another folder")
+            .with_context("folder", &self.folder)
+            .with_context("location in the metadata", written)
+            .with_hint(
+                "it was moved or copied, and works on the files there: open it by its folder \
+                 to read what lies here, or move it back",
+            ))
+    }
+
+    /// Refuses a folder that a table of another catalog lies in: files of one would look like
+    /// orphans of the other (CAT-20). What a drop of ours left is in nobody's way.
+    async fn refuse_foreign(&self) -> Result<()> {
+        let listing = self.storage.list_folder(&self.metadata_folder()).await?;
+        let versions = listing.files.iter().filter_map(|file| {
+            let location = file.location.as_str();
+            Some((version_of(location)?, location))
+        });
+        let Some((version, newest)) = versions.max() else { return Ok(()) };
+        let metadata = read_metadata(&self.storage.read(newest).await?, newest)?;
+        let is_dropped = match metadata.metadata_log().last() {
+            Some(before) => pointer_version_of(&before.metadata_file).is_some(),
+            None => matches!(version, FileVersion::Number(1..)),
+        };
+        if is_dropped {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::AlreadyExists, "a table of another catalog lies in this folder")
+            .with_context("metadata file", newest)
+            .with_hint("open it through the catalog that manages it, or choose another name"))
     }
 
     /// Whether the next version was built on ours; `None` if there is none.
@@ -347,15 +399,22 @@ impl PointerTable {
                 self.remove_versions().await?;
                 return Ok(None);
             };
+            self.check_place(&last).await?;
             let uuid = self.environment.ids.uuid();
             let kept = format!("{}/{head:05}-{uuid}.metadata.json", self.metadata_folder());
             self.storage.write(&kept, write_metadata(&last.metadata, false)?).await?;
             let claim = self.claim(head.saturating_add(1), &Bytes::from_static(TOMBSTONE)).await;
             match claim {
                 Ok(Claim::Won) => {
-                    self.remove_versions().await?;
-                    last.metadata_location = kept;
-                    return Ok(Some(last));
+                    let (old, at_ms) = (last.metadata.clone(), last.metadata.last_updated_ms());
+                    if self.is_still(head, &old, at_ms).await? {
+                        self.remove_versions().await?;
+                        last.metadata_location = kept;
+                        return Ok(Some(last));
+                    }
+                    // Dropped and made anew since we looked: the mark is on the wrong table.
+                    self.storage.delete(&self.file(head.saturating_add(1))).await?;
+                    self.storage.delete(&kept).await?;
                 }
                 Ok(Claim::Lost) => {
                     self.storage.delete(&kept).await?;

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::cache::MetadataCache;
 use super::names::{no_namespace, no_table};
-use super::naming::{FileVersion, file_name, folder, pointer_version_of, version_of};
+use super::naming::{FileVersion, file_name, folder, pointer_version_of, same_place, version_of};
 use super::pointer::{self, PointerTable};
 use super::{Catalog, LoadedTable, NewTable, nothing_changed};
 use crate::clock::Environment;
@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{
     NamespaceIdent, TableIdent, TableMetadata, TableMetadataRef, TableRequirement, TableUpdate,
 };
-use crate::storage::{Location, PathMap, Storage};
+use crate::storage::{PathMap, Storage};
 
 /// A catalog of one table that was opened by its place.
 #[derive(Debug, Clone)]
@@ -220,13 +220,6 @@ async fn is_there(storage: &Storage, paths: &PathMap, location: &str) -> Result<
     }
 }
 
-fn same_place(a: &str, b: &str) -> bool {
-    match (Location::parse(a), Location::parse(b)) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => false,
-    }
-}
-
 #[async_trait]
 impl Catalog for StaticCatalog {
     fn name(&self) -> &str {
@@ -325,7 +318,7 @@ impl Catalog for StaticCatalog {
         self.check(ident)?;
         let Some(pointer) = &self.pointer else { return self.read_only() };
         let probe = || pointer::probe(&self.storage, &self.name, &self.environment);
-        self.probed.get_or_try_init(probe).await?;
+        self.probed.get_or_try_init(probe).await.map_err(nothing_changed)?;
         let committed = pointer.commit(&requirements, &updates).await.map_err(nothing_changed)?;
         committed.ok_or_else(|| no_table(ident))
     }

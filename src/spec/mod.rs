@@ -16,6 +16,7 @@ pub use data_file::{DataFile, ManifestEntry, ManifestStatus};
 pub use id_map::{IdBytes, IdMap, IdSet};
 pub use ids::{SequenceNumber, SnapshotId};
 pub(crate) use partition::encoded_name;
+pub(crate) use partition::promoted;
 pub use partition::{PartitionKey, partition_path, partition_types};
 pub use properties::{TableProperties, property};
 pub use refs::{MAIN_BRANCH, refs_of, snapshots_of};

@@ -54,6 +54,26 @@ impl Hash for PartitionKey {
     }
 }
 
+/// Values as today's types have them, if a promotion (int to long, float to double) changed one
+/// since they were written (MAN-10).
+pub(crate) fn promoted(values: &Struct, types: &[Type]) -> Option<Struct> {
+    use {PrimitiveLiteral as Lit, PrimitiveType as Ty};
+    let wide = |value: Option<&Literal>, value_type: &Type| match (value, value_type) {
+        (Some(Literal::Primitive(Lit::Int(v))), Type::Primitive(Ty::Long)) => {
+            Some(Literal::long(*v))
+        }
+        (Some(Literal::Primitive(Lit::Float(v))), Type::Primitive(Ty::Double)) => {
+            Some(Literal::double(v.0))
+        }
+        _ => None,
+    };
+    let pairs = || values.iter().zip(types);
+    if values.fields().len() != types.len() || !pairs().any(|(v, t)| wide(v, t).is_some()) {
+        return None;
+    }
+    Some(pairs().map(|(value, to)| wide(value, to).or_else(|| value.cloned())).collect())
+}
+
 fn is_float(value: &Literal) -> bool {
     matches!(value, Literal::Primitive(PrimitiveLiteral::Float(_) | PrimitiveLiteral::Double(_)))
 }

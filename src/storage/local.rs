@@ -202,7 +202,8 @@ impl TempFile {
             fs::rename(&self.path, target).map_err(|e| failed(target, e))?;
         }
         if sync && let Some(folder) = target.parent() {
-            sync_folder(folder).map_err(|e| failed(target, e))?;
+            // The name is there: whatever the reason, this is no refusal.
+            sync_folder(folder).map_err(|e| failed(target, io::Error::other(e)))?;
         }
         Ok(PutResult { e_tag: None, version: None })
     }

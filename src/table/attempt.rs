@@ -93,11 +93,9 @@ impl Run {
     async fn attempt(&mut self, number: u32) -> Result<Result<Committed>> {
         self.attempts += 1;
         let base = self.table.refresh().await?;
-        if self.sent
-            && let Some(snapshot) = base.metadata().snapshot_by_id(self.snapshot_id.0)
-        {
-            let snapshot = snapshot.clone();
-            self.keep_landed(&base, &snapshot).await;
+        if self.sent && self.has_landed(&base) {
+            let snapshot = base.metadata().snapshot_by_id(self.snapshot_id.0).cloned();
+            self.keep_landed(&base, snapshot.as_ref()).await;
             return Ok(Ok(self.committed(base, snapshot, number - 1)));
         }
         let head = self.branch_head(&base)?;
@@ -114,6 +112,7 @@ impl Run {
             Some(head) => base.manifests(head).await?,
             None => Arc::default(),
         };
+        self.delta.promote_partitions(&base);
         self.delta.check(base.metadata())?;
         if self.delta.kind == OperationKind::ReplacePartitions {
             replace_partitions(&base, &manifests, &mut self.delta).await?;
@@ -129,7 +128,7 @@ impl Run {
                 let found = table.metadata().snapshot_by_id(self.snapshot_id.0).cloned();
                 let snapshot = found.unwrap_or_else(|| Arc::new(snapshot));
                 tracing::info!(snapshot = %self.snapshot_id, "snapshot committed");
-                Ok(Ok(self.committed(table, snapshot, number)))
+                Ok(Ok(self.committed(table, Some(snapshot), number)))
             }
         }
     }
@@ -148,28 +147,32 @@ impl Run {
         tracing::Span::current().record("attempts", self.attempts);
     }
 
-    fn committed(&self, table: Table, snapshot: SnapshotRef, attempts: u32) -> Committed {
-        Committed {
-            table,
-            snapshot_id: self.snapshot_id,
-            snapshot: Some(snapshot),
-            attempts,
-            already_done: false,
-        }
+    fn committed(&self, table: Table, snapshot: Option<SnapshotRef>, attempts: u32) -> Committed {
+        let snapshot_id = self.snapshot_id;
+        Committed { table, snapshot_id, snapshot, attempts, already_done: false }
+    }
+
+    /// Whether our snapshot is part of this version, or was: a child shows that it expired since
+    /// (CMT-6).
+    fn has_landed(&self, table: &Table) -> bool {
+        let (metadata, ours) = (table.metadata(), self.snapshot_id.0);
+        metadata.snapshot_by_id(ours).is_some()
+            || metadata.snapshots().any(|s| s.parent_snapshot_id() == Some(ours))
     }
 
     /// Marks what a snapshot found after a lost answer refers to, so that clean-up spares it.
-    /// If its list cannot be read everything is spared.
-    async fn keep_landed(&mut self, base: &Table, snapshot: &SnapshotRef) {
-        match base.manifests(snapshot).await {
-            Ok(manifests) => {
-                self.keep.extend(manifests.iter().map(|m| m.manifest_path.clone()));
-                self.keep.insert(snapshot.manifest_list().to_string());
-            }
-            Err(_) => {
-                self.lists.clear();
-                self.producer.written.clear();
-            }
+    /// If its list is gone or cannot be read everything is spared: children list our manifests.
+    async fn keep_landed(&mut self, base: &Table, snapshot: Option<&SnapshotRef>) {
+        let manifests = match snapshot {
+            Some(snapshot) => base.manifests(snapshot).await.ok(),
+            None => None,
+        };
+        if let Some((manifests, snapshot)) = manifests.zip(snapshot) {
+            self.keep.extend(manifests.iter().map(|m| m.manifest_path.clone()));
+            self.keep.insert(snapshot.manifest_list().to_string());
+        } else {
+            self.lists.clear();
+            self.producer.written.clear();
         }
     }
 
@@ -215,6 +218,7 @@ impl Run {
         base.storage().write(&location, bytes).await?;
 
         let mut extra = self.delta.summary.clone();
+        extra.retain(|name, _| !key::OURS.contains(&name.as_str()));
         if self.delta.no_logical_change && self.delta.kind != OperationKind::Rewrite {
             extra.insert(key::LOGICAL_CHANGE.into(), "none".into());
         }
@@ -287,7 +291,7 @@ impl Run {
                 tokio::time::sleep(wait).await;
             }
             let Ok(now) = base.refresh().await else { continue };
-            if now.metadata().snapshot_by_id(self.snapshot_id.0).is_some() {
+            if self.has_landed(&now) {
                 return Ok(Sent::Landed(now));
             }
             if now.metadata_location() != base.metadata_location() {

@@ -31,7 +31,7 @@ pub struct Committed {
     pub table: Table,
     /// The snapshot that holds the work.
     pub snapshot_id: SnapshotId,
-    /// The same, unless it has expired (only possible when `already_done`).
+    /// The same, unless it has expired since: when `already_done`, or when the answer was lost.
     pub snapshot: Option<SnapshotRef>,
     /// How many times the swap was tried.
     pub attempts: u32,
@@ -52,7 +52,8 @@ impl Commit {
         self
     }
 
-    /// Adds an entry to the snapshot's summary. Keys that we write ourselves win.
+    /// Adds an entry to the snapshot's summary. Keys that we write ourselves win, and what only
+    /// the commit can say ([`super::summary_key::OURS`]) is not taken from callers (CMT-9).
     pub fn summary(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.delta.summary.insert(key.into(), value.into());
         self

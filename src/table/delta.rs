@@ -1,12 +1,14 @@
 //! One set of changes on its way to a snapshot, as a plain value.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::spec::{
     DataContentType, DataFile, DataFileFormat, FormatVersion, ManifestFile, Operation,
-    PartitionKey, Predicate, SequenceNumber, SnapshotId, TableMetadata,
+    PartitionKey, Predicate, SequenceNumber, SnapshotId, Struct, TableMetadata, Type, promoted,
 };
+
+use super::Table;
 
 /// Which of the thin configurations of the one engine a commit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -176,6 +178,25 @@ impl Delta {
     /// True when small manifests are merged on this commit.
     pub(crate) fn merges(&self) -> bool {
         self.kind != OperationKind::FastAppend
+    }
+
+    /// Brings partition values that were written before their column was promoted to the types of
+    /// `base`: there they would be partitions of their own (CMT-16).
+    pub(crate) fn promote_partitions(&mut self, base: &Table) {
+        let mut types: HashMap<i32, Option<Vec<Type>>> = HashMap::new();
+        let mut promote = |spec_id: i32, values: &mut Struct| {
+            let types = types.entry(spec_id).or_insert_with(|| base.partition_types(spec_id).ok());
+            if let Some(wide) = types.as_ref().and_then(|types| promoted(values, types)) {
+                *values = wide;
+            }
+        };
+        let added = self.added_data.iter_mut();
+        for file in added.chain(self.added_deletes.iter_mut().map(|delete| &mut delete.file)) {
+            promote(file.spec_id, &mut file.partition);
+        }
+        for file in self.removed_data.iter_mut().chain(&mut self.removed_deletes) {
+            promote(file.partition.spec_id, &mut file.partition.values);
+        }
     }
 
     /// Refuses what can never be right, before anything is written (CMT-10).

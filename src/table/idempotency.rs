@@ -163,14 +163,29 @@ pub(crate) fn count_rollback(base: &Table, branch: &str) -> TableUpdate {
     TableUpdate::SetProperties { updates: HashMap::from([(name, count)]) }
 }
 
+/// For a branch that is dropped or made anew: what the properties of writers say is about the old
+/// one, so that nothing is known of its expired epochs any more. `None` where no writer was.
+pub(crate) fn disown(base: &Table, branch: &str) -> Option<TableUpdate> {
+    let mut names = base.metadata().properties().keys();
+    names.any(|name| branch_of(name) == Some(branch)).then(|| count_rollback(base, branch))
+}
+
 /// The length of the writer's name goes first, so that dots in names cannot confuse.
 fn property_name(writer: &str, branch: &str) -> String {
     format!("{}{}.{writer}.{branch}", key::WRITER_PREFIX, writer.len())
 }
 
 fn writer_of(property: &str) -> Option<&str> {
+    parts_of(property).map(|(writer, _)| writer)
+}
+
+fn branch_of(property: &str) -> Option<&str> {
+    parts_of(property)?.1.strip_prefix('.')
+}
+
+fn parts_of(property: &str) -> Option<(&str, &str)> {
     let (length, rest) = property.strip_prefix(key::WRITER_PREFIX)?.split_once('.')?;
-    rest.get(..length.parse().ok()?)
+    rest.split_at_checked(length.parse().ok()?)
 }
 
 #[cfg(test)]
@@ -187,6 +202,6 @@ mod tests {
     #[test]
     fn writers_with_dots_keep_their_names() {
         let name = property_name("a.b", "main.c");
-        assert_eq!(writer_of(&name), Some("a.b"));
+        assert_eq!((writer_of(&name), branch_of(&name)), (Some("a.b"), Some("main.c")));
     }
 }

@@ -62,6 +62,8 @@ impl Table {
             metadata.insert(snapshot.manifest_list().to_string());
         }
         metadata.extend(self.metadata().statistics_iter().map(|s| s.statistics_path.clone()));
+        let partitions = self.metadata().partition_statistics_iter();
+        metadata.extend(partitions.map(|s| s.statistics_path.clone()));
         metadata.extend(self.metadata().metadata_log().iter().map(|l| l.metadata_file.clone()));
         metadata.insert(self.metadata_location().to_string());
         metadata.extend(self.unnamed_files().await?);

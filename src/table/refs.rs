@@ -89,7 +89,9 @@ fn plan(base: &Table, update: &RefUpdate) -> Result<Change> {
     let name = ref_name(update);
     let updates = match update {
         RefUpdate::CreateBranch { snapshot, .. } => {
-            vec![refs.create(name, *snapshot, SnapshotRetention::branch(None, None, None))?]
+            let retention = SnapshotRetention::branch(None, None, None);
+            let made = refs.create(name, *snapshot, retention)?;
+            std::iter::once(made).chain(idempotency::disown(base, name)).collect()
         }
         RefUpdate::CreateTag { snapshot, max_ref_age_ms, .. } => {
             let retention = SnapshotRetention::Tag { max_ref_age_ms: *max_ref_age_ms };
@@ -104,7 +106,8 @@ fn plan(base: &Table, update: &RefUpdate) -> Result<Change> {
             if name == MAIN_BRANCH {
                 return Err(Error::invalid("the branch `main` cannot be dropped"));
             }
-            vec![TableUpdate::RemoveSnapshotRef { ref_name: name.to_string() }]
+            let gone = TableUpdate::RemoveSnapshotRef { ref_name: name.to_string() };
+            std::iter::once(gone).chain(idempotency::disown(base, name)).collect()
         }
         RefUpdate::SetRetention { retention, .. } => vec![refs.retain(name, retention)?],
     };

@@ -16,6 +16,9 @@ pub mod key {
     pub const WRITER_PREFIX: &str = "meltwater.writer.";
     /// Prefix of the table property that counts the rollbacks of a branch.
     pub const ROLLBACKS_PREFIX: &str = "meltwater.rollbacks.";
+    /// What a summary says of the commit itself. A second `operation` would make the metadata
+    /// unreadable, and a false mark would hide rows from followers.
+    pub const OURS: [&str; 4] = ["operation", LOGICAL_CHANGE, WRITER_ID, EPOCH];
 }
 
 /// Counts what a commit adds and removes.
@@ -95,9 +98,10 @@ impl SummaryCounts {
         let mut properties: HashMap<String, String> =
             extra.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let mut put = |name: &str, value: u64| {
-            if value > 0 {
-                properties.insert(name.to_string(), value.to_string());
-            }
+            match value {
+                0 => properties.remove(name),
+                value => properties.insert(name.to_string(), value.to_string()),
+            };
         };
         put("added-data-files", a.data_files);
         put("deleted-data-files", r.data_files);
@@ -139,9 +143,10 @@ impl SummaryCounts {
                 }
             };
             let total = before.and_then(|b| b.checked_add(added)?.checked_sub(removed));
-            if let Some(total) = total {
-                properties.insert(name.to_string(), total.to_string());
-            }
+            match total {
+                None => properties.remove(name),
+                Some(total) => properties.insert(name.to_string(), total.to_string()),
+            };
         }
         Summary { operation, additional_properties: properties }
     }

@@ -3,7 +3,7 @@
 //! Every check runs on every attempt, against the base that the attempt commits to. The
 //! snapshots looked at are those after the delta's start, up to the branch head (CMT-12).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +14,7 @@ use crate::spec::{
 };
 
 use super::delta::{Delta, Isolation, OperationKind, RemovedFile};
+use super::produce::may_hold;
 use super::{SnapshotRange, Table};
 
 /// Checks a delta against the branch head that it is about to be committed on.
@@ -33,7 +34,7 @@ pub(super) async fn validate(
         return no_head(delta);
     };
     if !delta.validate {
-        return Ok(());
+        return referenced_are_live(base, manifests, delta).await;
     }
     let filter = match &delta.conflict_filter {
         Some(filter) => Some(expr::bind(filter, base.schema(), true)?),
@@ -67,7 +68,7 @@ pub(super) async fn validate(
 fn no_head(delta: &Delta) -> Result<()> {
     match delta.start {
         Some(start) if delta.validate => Err(history_unknown(start)),
-        _ => Ok(()),
+        _ => delta.referenced.first().map_or(Ok(()), |path| Err(gone(path))),
     }
 }
 
@@ -92,17 +93,11 @@ fn covered_specs(delta: &Delta, manifests: &[ManifestFile]) -> Result<()> {
 /// Rule CMT-3, second half: an equality delete may go only if every live row it could still
 /// reach was seen by the planner or goes with it.
 async fn equality_removals(base: &Table, manifests: &[ManifestFile], delta: &Delta) -> Result<()> {
-    let removed: Vec<&RemovedFile> = delta
-        .removed_deletes
-        .iter()
-        .filter(|f| f.content == DataContentType::EqualityDeletes)
-        .collect();
-    let Some(oldest) = removed.iter().filter_map(|f| f.sequence_number).max() else {
-        return Ok(());
-    };
+    let removed = removed_equality(base, manifests, delta).await?;
+    let Some(youngest) = removed.iter().map(|(_, number)| *number).max() else { return Ok(()) };
     let leaving: HashSet<&str> = delta.removed_data.iter().map(|f| f.path.as_str()).collect();
     for manifest in manifests.iter().filter(|m| m.content == ManifestContentType::Data) {
-        if manifest.min_sequence_number >= oldest.0 {
+        if manifest.min_sequence_number >= youngest.0 {
             continue;
         }
         for entry in base.entries(manifest).await?.iter().filter(|e| e.is_live()) {
@@ -110,8 +105,8 @@ async fn equality_removals(base: &Table, manifests: &[ManifestFile], delta: &Del
             if leaving.contains(path) || delta.planned.contains(path) {
                 continue;
             }
-            for delete in &removed {
-                if delete.sequence_number.is_some_and(|n| entry.sequence_number < n)
+            for (delete, number) in &removed {
+                if entry.sequence_number < *number
                     && in_scope(base, &delete.partition, &entry.file)?
                 {
                     return Err(Error::new(
@@ -126,6 +121,71 @@ async fn equality_removals(base: &Table, manifests: &[ManifestFile], delta: &Del
         }
     }
     Ok(())
+}
+
+/// The equality deletes to remove with their ages; one that the caller left out is looked up. A
+/// delete that is not there is refused when it is to be removed (CMT-11).
+async fn removed_equality<'d>(
+    base: &Table,
+    manifests: &[ManifestFile],
+    delta: &'d Delta,
+) -> Result<Vec<(&'d RemovedFile, SequenceNumber)>> {
+    let (mut removed, mut ageless) = (Vec::new(), HashMap::new());
+    for file in &delta.removed_deletes {
+        match (file.content, file.sequence_number) {
+            (DataContentType::EqualityDeletes, Some(number)) => removed.push((file, number)),
+            (DataContentType::EqualityDeletes, None) => {
+                ageless.insert(file.path.as_str(), file);
+            }
+            _ => {}
+        }
+    }
+    for manifest in manifests.iter().filter(|m| m.content == ManifestContentType::Deletes) {
+        if ageless.is_empty() {
+            break;
+        }
+        for entry in base.entries(manifest).await?.iter().filter(|e| e.is_live()) {
+            let found = ageless.remove(entry.file.file_path.as_str());
+            removed.extend(found.map(|file| (file, entry.sequence_number)));
+        }
+    }
+    Ok(removed)
+}
+
+/// Without a start there is no history to look at: what position deletes are about must be live
+/// (CMT-12). It lies in their own partition (CMT-2).
+async fn referenced_are_live(
+    base: &Table,
+    manifests: &[ManifestFile],
+    delta: &Delta,
+) -> Result<()> {
+    let mut missing: HashSet<&str> = delta.referenced.iter().map(String::as_str).collect();
+    let partitions: HashSet<PartitionKey> =
+        delta.added_deletes.iter().map(|d| d.file.partition_key()).collect();
+    for manifest in manifests.iter().filter(|m| m.content == ManifestContentType::Data) {
+        if missing.is_empty() {
+            break;
+        }
+        let types = base.partition_types(manifest.partition_spec_id)?;
+        if partitions.iter().any(|partition| may_hold(manifest, partition, &types)) {
+            for entry in base.entries(manifest).await?.iter().filter(|e| e.is_live()) {
+                missing.remove(entry.file.file_path.as_str());
+            }
+        }
+    }
+    match missing.into_iter().min() {
+        None => Ok(()),
+        Some(path) => Err(gone(path)),
+    }
+}
+
+fn gone(path: &str) -> Error {
+    Error::new(
+        ErrorKind::ValidationFailed,
+        "a data file that this commit deletes rows of is not part of the table",
+    )
+    .with_context("file", path)
+    .with_hint("somebody replaced it meanwhile: refresh the table, look for the rows again and commit again")
 }
 
 fn in_scope(base: &Table, delete: &PartitionKey, file: &DataFile) -> Result<bool> {

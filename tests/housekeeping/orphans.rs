@@ -221,6 +221,12 @@ async fn a_folder_shared_by_two_tables_is_refused() {
         assert!(error.to_string().contains(other), "{error}");
     }
     beside.remove_orphans(young()).plan().await.unwrap();
+    // Beside, but with its data inside.
+    let spreads = beside.update_properties().set("write.data.path", at("data3/lent"));
+    spreads.commit().await.unwrap();
+    let lends = local(folder.path(), "lends", &at("data3")).await.unwrap();
+    let error = lends.remove_orphans(young()).plan().await.unwrap_err();
+    assert!(error.to_string().contains("ns.beside"), "{error}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use super::names::{
     check_ident, check_namespace, namespace_exists, namespace_in_use, no_namespace, no_table,
     table_exists, table_folder,
 };
-use super::naming::next_location;
+use super::naming::{next_location, version_of};
 use super::render::Refs;
 use super::{Catalog, LoadedTable, NewTable, change, nothing_changed};
 use crate::clock::Environment;
@@ -160,10 +160,17 @@ impl SqlCatalog {
     async fn default_location(&self, rows: &Rows, ident: &TableIdent) -> Result<String> {
         let properties = rows.properties(&key(ident.namespace())).await?;
         let location = properties.into_iter().find(|(name, _)| name == LOCATION);
-        Ok(match location {
+        let folder = match location {
             Some((_, folder)) => format!("{}/{}", folder.trim_end_matches('/'), ident.name()),
             None => table_folder(&self.inner.warehouse, ident),
-        })
+        };
+        // A table that was renamed, one that was dropped, or one of another catalog: none of them
+        // shares its folder (CAT-20).
+        let listing = self.inner.storage.list_folder(&format!("{folder}/metadata")).await?;
+        if listing.files.iter().any(|file| version_of(&file.location).is_some()) {
+            return Ok(format!("{folder}-{}", self.inner.environment.ids.uuid()));
+        }
+        Ok(folder)
     }
 
     async fn write(&self, metadata: &TableMetadata, refs: &Refs, location: &str) -> Result<usize> {
@@ -320,6 +327,15 @@ enum Fate {
     Absent,
 }
 
+/// The table is there and broken: whoever takes that for a missing one may clean up its files.
+fn metadata_gone(ident: &TableIdent, location: &str, cause: Error) -> Error {
+    Error::corrupt("the metadata file that the catalog names is gone")
+        .with_context("table", ident)
+        .with_context("metadata file", location)
+        .with_hint("restore the file, or register the table again with an older metadata file")
+        .with_source(cause)
+}
+
 /// The form of a namespace in a row's key.
 fn key(namespace: &NamespaceIdent) -> String {
     namespace.iter().map(String::as_str).collect::<Vec<_>>().join(".")
@@ -438,8 +454,21 @@ impl Catalog for SqlCatalog {
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<LoadedTable> {
-        let location = self.location_of(ident).await?;
-        self.load_at(location).await.map_err(|e| e.with_context("table", ident))
+        for _ in 0..=SWAP_RETRIES {
+            let location = self.location_of(ident).await?;
+            match self.load_at(location.clone()).await {
+                // Old metadata may be cleaned up as soon as it has a successor (CAT-17).
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    if self.location_of(ident).await? == location {
+                        return Err(metadata_gone(ident, &location, e));
+                    }
+                }
+                other => return other.map_err(|e| e.with_context("table", ident)),
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "the table changes faster than it can be read")
+            .with_context("table", ident)
+            .with_hint("keep old metadata longer: `write.metadata.previous-versions-max`"))
     }
 
     async fn register_table(

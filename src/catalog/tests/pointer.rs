@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutOptions, PutPayload, PutResult};
+use tokio::sync::Notify;
 
 use crate::catalog::{Catalog, FileSystemCatalog, LoadedTable, StaticCatalog, parse_ident};
 use crate::clock::{Clock, Environment, ManualClock, SeededIds};
 use crate::error::ErrorKind;
 use crate::kit::layer::{Layer, Layered};
-use crate::spec::TableIdent;
+use crate::spec::{TableIdent, TableRequirement};
 use crate::storage::{PathMap, Storage};
 use crate::testing::catalog_contract::{commit_snapshot, new_table, set};
 use crate::testing::{FaultPlan, FaultyStore};
@@ -255,4 +257,118 @@ async fn a_store_that_lets_two_creators_win_is_refused() {
     let error = catalog.create_namespace(t.namespace(), HashMap::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.hint().unwrap().contains("conditional"));
+}
+
+/// Holds back one claim, such as of a machine that slept.
+#[derive(Debug)]
+struct Sleepy {
+    store: Arc<InMemory>,
+    name: &'static str,
+    asleep: AtomicBool,
+    reached: Notify,
+    wake: Notify,
+}
+
+#[async_trait]
+impl Layer for Sleepy {
+    fn inner(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
+    async fn put_opts(
+        &self,
+        to: &Path,
+        bytes: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        if to.as_ref().ends_with(self.name) && !self.asleep.swap(true, Ordering::Relaxed) {
+            self.reached.notify_one();
+            self.wake.notified().await;
+        }
+        self.store.put_opts(to, bytes, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_slept_through_a_drop_and_a_new_table_leaves_that_one_alone() {
+    for drops in [false, true] {
+        let store = Arc::new(InMemory::new());
+        let quick = Storage::default().with_store("memory://", store.clone());
+        let (catalog, t, old) = table(&quick).await;
+        let sleepy = Arc::new(Layered(Sleepy {
+            store,
+            name: "/v2.metadata.json",
+            asleep: AtomicBool::new(false),
+            reached: Notify::new(),
+            wake: Notify::new(),
+        }));
+        let slow = Storage::default().with_store("memory://", sleepy.clone());
+        let slow = FileSystemCatalog::new("memory:///w", slow);
+        let late = async {
+            match drops {
+                true => slow.drop_table(&t).await,
+                false => {
+                    let uuid = old.metadata.uuid();
+                    let same = vec![TableRequirement::UuidMatch { uuid }];
+                    slow.commit(&t, same, set("n", "1")).await
+                }
+            }
+        };
+        let others = async {
+            sleepy.0.reached.notified().await;
+            catalog.drop_table(&t).await.unwrap();
+            let new = catalog.create_table(&t, new_table().unwrap()).await.unwrap();
+            sleepy.0.wake.notify_one();
+            new
+        };
+        let (late, new) = tokio::join!(late, others);
+        match drops {
+            // A drop takes the table that has the name by now, and hands that one back.
+            true => assert_eq!(late.unwrap().metadata.uuid(), new.metadata.uuid()),
+            false => {
+                assert_eq!(late.unwrap_err().kind(), ErrorKind::CommitConflict);
+                let now = catalog.load_table(&t).await.unwrap();
+                assert_eq!(now.metadata.uuid(), new.metadata.uuid());
+                assert_eq!(now.metadata_location, new.metadata_location);
+            }
+        }
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(|e| e.unwrap().path()) {
+        let target = to.join(entry.file_name().unwrap());
+        match entry.is_dir() {
+            true => copy(&entry, &target),
+            false => _ = std::fs::copy(&entry, &target).unwrap(),
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_copied_warehouse_does_not_work_on_the_files_of_the_original() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| format!("file://{}/{name}", folder.path().display());
+    let open = |name: &str| FileSystemCatalog::new(at(name), Storage::default());
+    let original = open("w");
+    let t = parse_ident("ns.t").unwrap();
+    original.create_namespace(t.namespace(), HashMap::new()).await.unwrap();
+    original.create_table(&t, new_table().unwrap()).await.unwrap();
+    copy(&folder.path().join("w"), &folder.path().join("copy"));
+    std::os::unix::fs::symlink(folder.path().join("w"), folder.path().join("link")).unwrap();
+
+    let copied = open("copy");
+    for error in [
+        copied.load_table(&t).await.unwrap_err(),
+        copied.commit(&t, vec![], set("n", "1")).await.unwrap_err(),
+        copied.drop_table(&t).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("/w/ns/t") && error.hint().is_some(), "{error}");
+    }
+    // The same folder by another name is no copy.
+    open("link").commit(&t, vec![], set("n", "1")).await.unwrap();
+    assert_eq!(original.load_table(&t).await.unwrap().metadata.properties()["n"], "1");
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
 use crate::catalog::sql::fault::Fault;
-use crate::catalog::{Catalog, SqlCatalog, open, parse_ident};
+use crate::catalog::{Catalog, FileSystemCatalog, SqlCatalog, open, parse_ident};
 use crate::error::ErrorKind;
 use crate::spec::TableIdent;
 use crate::storage::Storage;
@@ -242,4 +242,54 @@ async fn a_namespace_with_a_location_moves_its_tables() {
     catalog.create_namespace(t.namespace(), properties).await.unwrap();
     let table = catalog.create_table(&t, new_table().unwrap()).await.unwrap();
     assert_eq!(table.metadata.location(), format!("{other}t"));
+}
+
+#[tokio::test]
+async fn a_table_whose_metadata_file_is_gone_is_broken_and_not_missing() {
+    let place = Place::new();
+    let catalog = place.catalog(None).await.unwrap();
+    let t = with_table(&catalog).await;
+    let file = catalog.load_table(&t).await.unwrap().metadata_location;
+    std::fs::remove_file(file.strip_prefix("file://").unwrap()).unwrap();
+    let fresh = place.catalog(None).await.unwrap();
+    let error = fresh.load_table(&t).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::CorruptData, "{error}");
+    assert!(error.to_string().contains(&file) && error.hint().is_some(), "{error}");
+}
+
+#[tokio::test]
+async fn a_folder_of_another_catalogs_table_takes_no_file_system_table() {
+    let place = Place::new();
+    let t = with_table(&place.catalog(None).await.unwrap()).await;
+    let folders = FileSystemCatalog::new(place.warehouse(), storage());
+    let error = folders.create_table(&t, new_table().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("catalog")), "{error}");
+    // What a drop of our own leaves behind is in nobody's way.
+    let own = parse_ident("ns.own").unwrap();
+    for n in 0..3 {
+        folders.create_table(&own, new_table().unwrap()).await.unwrap();
+        for _ in 0..n {
+            folders.commit(&own, vec![], set("n", &n.to_string())).await.unwrap();
+        }
+        folders.drop_table(&own).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_new_table_never_shares_the_folder_of_another() {
+    let place = Place::new();
+    let catalog = place.catalog(None).await.unwrap();
+    let t = with_table(&catalog).await;
+    let renamed = parse_ident("ns.u").unwrap();
+    catalog.rename_table(&t, &renamed).await.unwrap();
+    let location = |table: crate::catalog::LoadedTable| table.metadata.location().to_string();
+    let old = location(catalog.load_table(&renamed).await.unwrap());
+    let new = location(catalog.create_table(&t, new_table().unwrap()).await.unwrap());
+    assert!(new.starts_with(&format!("{old}-")), "{new} beside {old}");
+
+    let other = place.catalog(Some("other")).await.unwrap();
+    other.create_namespace(t.namespace(), HashMap::new()).await.unwrap();
+    let third = location(other.create_table(&t, new_table().unwrap()).await.unwrap());
+    assert!(third != old && third != new, "{third}");
 }

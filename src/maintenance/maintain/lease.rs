@@ -72,7 +72,23 @@ struct Record {
     holder: Uuid,
     /// The holder's time plus the length of the lease; 0 when it was given back.
     lapses_at_ms: i64,
+    /// How long it was asked for; missing in older records.
+    #[serde(default)]
+    length_ms: Option<i64>,
     memory: Memory,
+}
+
+/// How far clocks of two machines may be apart.
+const CLOCK_SKEW_MS: i64 = 60_000;
+
+impl Record {
+    /// Whether somebody holds it. A lease that claims to run for longer than it was asked for was
+    /// given by a clock that ran ahead: it is taken over, since it protects nothing (MNT-67).
+    fn runs(&self, now_ms: i64, length: Duration) -> bool {
+        let length_ms = self.length_ms.unwrap_or(millis(length));
+        let longest = length_ms.saturating_mul(2).saturating_add(CLOCK_SKEW_MS);
+        (1..=longest).contains(&self.lapses_at_ms.saturating_sub(now_ms))
+    }
 }
 
 /// What came of asking for a lease.
@@ -104,8 +120,8 @@ impl Lease {
         let (highest, record) = latest(table).await?;
         let now_ms = table.environment().clock.now_ms();
         let memory = match record {
-            Some(Record { lapses_at_ms, .. }) if lapses_at_ms > now_ms => {
-                return Ok(Asked::Taken { lapses_at_ms });
+            Some(record) if record.runs(now_ms, length) => {
+                return Ok(Asked::Taken { lapses_at_ms: record.lapses_at_ms });
             }
             Some(record) => record.memory,
             None => Memory::default(),
@@ -159,7 +175,8 @@ impl Lease {
     }
 
     async fn write(&mut self, lapses_at_ms: i64) -> Result<()> {
-        let record = Record { holder: self.holder, lapses_at_ms, memory: self.memory.clone() };
+        let (holder, memory) = (self.holder, self.memory.clone());
+        let record = Record { holder, lapses_at_ms, length_ms: Some(millis(self.length)), memory };
         let bytes = bytes::Bytes::from(serde_json::to_vec(&record)?);
         let storage = self.table.storage();
         loop {

@@ -472,3 +472,35 @@ async fn hours_of_watching_in_simulated_time_keep_the_table_small_and_its_rows()
     assert!(health.files.all.files < 6, "{:?}", health.files);
     assert!(health.history.snapshots < 30, "{:?}", health.history);
 }
+
+#[tokio::test]
+async fn a_clock_that_ran_ahead_does_not_stop_maintenance_until_then() {
+    const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+    let ahead = manual();
+    let world = World::new(ahead.clone());
+    let table = world.table("t", &[]).await;
+    ahead.advance_ms(YEAR_MS);
+    let mut lease = held(&table).await;
+    let run = LastRun { at_ms: table.environment().clock.now_ms(), sequence_number: 0 };
+    lease.memory.ran("main", Action::RemoveOrphans, run);
+    lease.memory.rewritten.push((run.at_ms, 1 << 40));
+    lease.renew().await.unwrap();
+    drop(lease);
+
+    // Another machine, whose clock is right.
+    let right = Environment { clock: manual(), ids: table.environment().ids.clone() };
+    let table = table.with_environment(right);
+    let lease = held(&table).await;
+    assert!(lease.memory.last_run("main", Action::RemoveOrphans).is_some());
+    let mut options = MaintainOptions::default();
+    options.set("remove-orphans.interval-ms", "86400000").unwrap();
+    let look = Look {
+        health: &health(),
+        memory: &lease.memory,
+        branch: "main",
+        now_ms: table.environment().clock.now_ms(),
+        commits_since: &|_| 0,
+    };
+    let found = due(&look, &options);
+    assert!(found.iter().any(|due| due.action == Action::RemoveOrphans), "{found:?}");
+}

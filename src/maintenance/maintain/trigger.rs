@@ -147,7 +147,11 @@ fn by_commits(look: &Look<'_>, trigger: &Trigger, last: Option<&LastRun>) -> Opt
 fn by_time(look: &Look<'_>, trigger: &Trigger, last: Option<&LastRun>) -> Option<String> {
     let interval = trigger.interval?;
     let Some(last) = last else { return Some("it never ran".to_string()) };
-    let since = u64::try_from(look.now_ms.saturating_sub(last.at_ms)).unwrap_or(0);
-    let since = Duration::from_millis(since);
-    (since >= interval).then(|| format!("the last run was {} s ago", since.as_secs()))
+    // Of a run in the far future nothing is known: the clock that dated it ran ahead.
+    let ahead = last.at_ms > look.now_ms;
+    let since = Duration::from_millis(look.now_ms.abs_diff(last.at_ms));
+    (since >= interval).then(|| match ahead {
+        false => format!("the last run was {} s ago", since.as_secs()),
+        true => format!("the last run is dated {} s ahead", since.as_secs()),
+    })
 }

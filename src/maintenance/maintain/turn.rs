@@ -18,7 +18,7 @@ use crate::maintenance::{HealthReport, Progress};
 use crate::spec::{MAIN_BRANCH, Operation, SnapshotId, SnapshotRef};
 use crate::table::{At, Table, summary_key};
 
-const HOUR_MS: i64 = 60 * 60 * 1000;
+const HOUR_MS: u64 = 60 * 60 * 1000;
 
 /// How a turn ended.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +106,7 @@ fn bytes_left(options: &MaintainOptions, memory: &Memory, now_ms: i64) -> Option
 }
 
 fn is_recent(at_ms: i64, now_ms: i64) -> bool {
-    now_ms.saturating_sub(at_ms) < HOUR_MS
+    now_ms.abs_diff(at_ms) < HOUR_MS
 }
 
 fn now_ms(table: &Table) -> i64 {

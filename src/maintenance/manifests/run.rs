@@ -94,20 +94,21 @@ impl RewriteManifests {
             cleanup.run().await;
             return Ok(());
         }
+        // Who gives up while it commits does not know what becomes of the commit (MNT-52).
+        cleanup.disarm();
         let removed: BTreeSet<String> = group.manifests.iter().cloned().collect();
         let commit = table.replace_manifests(removed, manifests.clone());
         let committed = match commit.branch(&self.options.branch).commit().await {
             Ok(committed) => committed,
             Err(error) => {
                 // After an unknown outcome the manifests may be part of the table (MNT-52).
-                match error.kind() {
-                    ErrorKind::CommitStateUnknown => cleanup.disarm(),
-                    _ => cleanup.run().await,
+                if error.kind() != ErrorKind::CommitStateUnknown {
+                    manifests.iter().for_each(|m| cleanup.paths().note(&m.manifest_path));
+                    cleanup.run().await;
                 }
                 return Err(error);
             }
         };
-        cleanup.disarm();
         let after = Totals { rows: group.entries, ..totals(&manifests) };
         report.report.groups += 1;
         report.report.before += Totals { rows: group.entries, ..totals(&group.files) };

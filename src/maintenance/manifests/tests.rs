@@ -217,6 +217,20 @@ async fn what_did_not_land_leaves_no_manifest_unless_nobody_knows() {
     assert_eq!((ids(&table).await, orphans(&table).await), (vec![0, 1, 2], 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rewrite_that_is_given_up_while_it_commits_removes_nothing() {
+    let (catalog, table) = kit::table_with(by_day(), &[]).await;
+    let table = grown(table, 0..3).await;
+    let stored = kit::stored(&table).await.len();
+    catalog.fail_next([Fault::NoAnswer; 5]);
+    let rewrite = table.rewrite_manifests(ManifestOptions::default());
+    let patience = std::time::Duration::from_millis(50);
+    tokio::time::timeout(patience, rewrite.run()).await.unwrap_err();
+    tokio::time::sleep(patience).await;
+    // A manifest and a list: the swap was sent, and may still land.
+    assert_eq!(kit::stored(&table).await.len(), stored + 2);
+}
+
 #[tokio::test]
 async fn options_that_make_no_sense_are_refused() {
     let table = many_commits(1).await;

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::paths::{fingerprint, normal, split};
 use crate::maintenance::sweep::Sweep;
 use crate::maintenance::{Report, Stopwatch, Totals, Unit};
-use crate::spec::{NamespaceIdent, TableIdent, TableRequirement};
+use crate::spec::{NamespaceIdent, TableIdent, TableMetadata, TableRequirement, property};
 use crate::table::Table;
 
 /// Tables that are looked at at the same time.
@@ -144,7 +144,7 @@ async fn refuse_shared(table: &Table) -> Result<()> {
     let others = others.into_iter().filter(|ident| ident != table.ident());
     let location = |ident: TableIdent| async move {
         match catalog.load_table(&ident).await {
-            Ok(loaded) => Ok(Some((ident, loaded.metadata.location().to_string()))),
+            Ok(loaded) => Ok(Some((ident, folders(&loaded.metadata)))),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::new(e.kind(), "where another table lies cannot be told")
                 .with_context("other table", &ident)
@@ -155,8 +155,10 @@ async fn refuse_shared(table: &Table) -> Result<()> {
     let mut found = stream::iter(others).map(location).buffer_unordered(LOADERS);
     while let Some(other) = found.try_next().await? {
         let Some((ident, theirs)) = other else { continue };
-        let theirs = format!("{}/", normal(theirs.trim_end_matches('/')));
-        if ours.starts_with(&theirs) || theirs.starts_with(&ours) {
+        let (at, theirs) = theirs;
+        let shared = theirs.into_iter().find(|folder| folder.starts_with(&ours));
+        let shared = shared.or_else(|| ours.starts_with(&at).then_some(at));
+        if let Some(theirs) = shared {
             return Err(Error::invalid("two tables share a folder")
                 .with_context("table", table.ident())
                 .with_context("other table", ident)
@@ -165,6 +167,15 @@ async fn refuse_shared(table: &Table) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Where a table lies, and where all of its files may go.
+fn folders(metadata: &TableMetadata) -> (String, Vec<String>) {
+    let folder = |location: &str| format!("{}/", normal(location.trim_end_matches('/')));
+    let at = folder(metadata.location());
+    let paths = [property::DATA_PATH, property::METADATA_PATH];
+    let paths = paths.iter().filter_map(|name| metadata.properties().get(*name));
+    (at.clone(), std::iter::once(at).chain(paths.map(|path| folder(path))).collect())
 }
 
 /// Every table of a catalog.

@@ -144,10 +144,21 @@ fn one_step(base: &Table, schema: Schema, step: &Step, last_id: &mut i32) -> Res
         Step::Drop { name } => {
             let field = find(&schema, name)?;
             refuse_needed(base, &schema, name, &field)?;
+            match siblings(fields, field.id) {
+                None => return Err(no_member(name, "dropped")),
+                Some(1) => {
+                    return Err(Error::invalid(format!("column `{name}` is the only one there"))
+                        .with_hint("drop what holds it, or add another column first"));
+                }
+                Some(_) => {}
+            }
             edit(fields, &|f| if f.id == field.id { Edit::Drop } else { Edit::Keep })
         }
         Step::Rename { name, to } => {
             let id = find(&schema, name)?.id;
+            if siblings(fields, id).is_none() {
+                return Err(no_member(name, "renamed"));
+            }
             edit(fields, &|f| if f.id == id { renamed(f, to) } else { Edit::Keep })
         }
         Step::Widen { name, to } => {
@@ -206,7 +217,36 @@ fn refuse_needed(base: &Table, schema: &Schema, name: &str, field: &NestedField)
         ))
         .with_hint("remove the partition field first"));
     }
+    let order = base.metadata().default_sort_order();
+    if order.fields.iter().any(|f| inside.contains(&f.source_id)) {
+        return Err(Error::invalid(format!("column `{name}` is part of the table's sort order"))
+            .with_hint("give the table another sort order first"));
+    }
     Ok(())
+}
+
+/// How many fields the struct has, or the table, that a field is directly in; `None` for keys,
+/// values and elements.
+fn siblings(fields: &[NestedFieldRef], id: i32) -> Option<usize> {
+    if fields.iter().any(|field| field.id == id) {
+        return Some(fields.len());
+    }
+    fields.iter().find_map(|field| siblings_in(&field.field_type, id))
+}
+
+fn siblings_in(field_type: &Type, id: i32) -> Option<usize> {
+    match field_type {
+        Type::Primitive(_) => None,
+        Type::Struct(s) => siblings(s.fields(), id),
+        Type::List(l) => siblings_in(&l.element_field.field_type, id),
+        Type::Map(m) => siblings_in(&m.key_field.field_type, id)
+            .or_else(|| siblings_in(&m.value_field.field_type, id)),
+    }
+}
+
+fn no_member(name: &str, what: &str) -> Error {
+    Error::invalid(format!("`{name}` is a part of a list or map and cannot be {what} alone"))
+        .with_hint("name the list or map itself")
 }
 
 fn collect_ids(field: &NestedField, ids: &mut Vec<i32>) {

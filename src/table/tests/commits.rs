@@ -302,3 +302,20 @@ fn commits_measure_their_attempts_and_how_they_ended() {
     assert_eq!(recorder.all(measure::COMMIT_ATTEMPTS.name, ""), [3.0, 5.0]);
     assert!(recorder.all(measure::COMMIT_SECONDS.name, "").iter().all(|s| *s >= 0.1));
 }
+
+#[tokio::test]
+async fn no_summary_entry_of_a_caller_can_break_or_hide_the_snapshot() {
+    let (_, table) = table().await;
+    let commit = table.append(rows([data("a", whole())])).summary("note", "x");
+    let commit = commit.summary("operation", "replace").summary("meltwater.logical-change", "none");
+    let commit = commit.summary("meltwater.epoch", "7").summary("deleted-records", "5");
+    let done = commit.commit().await.unwrap();
+    let json = crate::catalog::write_metadata(done.table.metadata(), false).unwrap();
+    let read = crate::catalog::read_metadata(&json, "written").unwrap();
+    let summary = read.current_snapshot().unwrap().summary();
+    assert_eq!(summary.operation, Operation::Append);
+    assert_eq!(summary.additional_properties["note"], "x");
+    for key in ["operation", "meltwater.logical-change", "meltwater.epoch", "deleted-records"] {
+        assert_eq!(summary.additional_properties.get(key), None, "{key}");
+    }
+}

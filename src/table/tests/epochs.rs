@@ -1,7 +1,7 @@
 use super::kit::*;
 use crate::error::ErrorKind;
 use crate::spec::{SnapshotId, TableUpdate};
-use crate::table::{Committed, Table};
+use crate::table::{Committed, RefUpdate, Table};
 
 async fn epoch(table: &Table, epoch: u64, name: &str) -> Committed {
     table.append(rows([data(name, whole())])).commit_with("w.1", epoch).await.unwrap()
@@ -64,4 +64,20 @@ async fn an_expired_epoch_is_done_unless_the_branch_was_rolled_back() {
     let asked = table.append(rows([data("e", whole())])).commit_with("w.1", 1).await.unwrap_err();
     assert_eq!(asked.kind(), ErrorKind::ValidationFailed);
     assert!(!epoch(&table, 2, "f").await.already_done);
+}
+
+#[tokio::test]
+async fn a_branch_made_anew_does_not_vouch_for_the_epochs_of_the_old_one() {
+    let (_, table) = table().await;
+    let main = table.append(rows([data("m", whole())])).commit().await.unwrap();
+    let make = RefUpdate::CreateBranch { name: "b".into(), snapshot: main.snapshot_id };
+    let table = main.table.update_ref(make.clone()).await.unwrap();
+    let on_b = |name| table.append(rows([data(name, whole())])).branch("b").commit_with("w", 1);
+    let one = on_b("a").await.unwrap();
+    table.update_ref(RefUpdate::Drop { name: "b".into() }).await.unwrap();
+    table.update_ref(make).await.unwrap();
+    expire(&table, one.snapshot_id).await;
+
+    let asked = on_b("a").await.map(|done| done.already_done);
+    assert_eq!(asked.unwrap_err().kind(), ErrorKind::ValidationFailed, "`a` is not in branch `b`");
 }

@@ -91,3 +91,47 @@ async fn properties_are_set_and_removed() {
     assert_eq!(table.metadata().properties().get("a"), None);
     assert_eq!(table.metadata().properties()["b"], "2");
 }
+
+#[tokio::test]
+async fn parts_that_cannot_go_are_refused_by_name() {
+    let (_, table) = table().await;
+    let string = || Type::Primitive(PrimitiveType::String);
+    let map = Type::Map(MapType::new(
+        NestedField::map_key_element(1, string()).into(),
+        NestedField::map_value_element(2, string(), false).into(),
+    ));
+    let list = Type::List(ListType::new(NestedField::list_element(1, string(), false).into()));
+    let one = Type::Struct(StructType::new(vec![NestedField::optional(1, "x", string()).into()]));
+    let table = table
+        .update_schema()
+        .add_column("m", map, None)
+        .add_column("l", list, None)
+        .add_column("s", one, None)
+        .commit()
+        .await
+        .unwrap();
+    let order = SortOrder::builder()
+        .with_order_id(1)
+        .with_sort_field(
+            SortField::builder()
+                .source_id(2)
+                .transform(Transform::Identity)
+                .direction(SortDirection::Ascending)
+                .null_order(NullOrder::First)
+                .build(),
+        )
+        .build_unbound()
+        .unwrap();
+    let updates = vec![
+        TableUpdate::AddSortOrder { sort_order: order },
+        TableUpdate::SetDefaultSortOrder { sort_order_id: -1 },
+    ];
+    table.catalog().commit(table.ident(), vec![], updates).await.unwrap();
+    for name in ["m.key", "m.value", "l.element", "s.x", "name"] {
+        let error = table.update_schema().drop_column(name).commit().await.expect_err(name);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error} for {name}");
+        assert!(error.to_string().contains(name) && error.hint().is_some(), "{error} for {name}");
+    }
+    let error = table.update_schema().rename_column("l.element", "x").commit().await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+}

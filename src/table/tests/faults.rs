@@ -1,5 +1,6 @@
 use super::kit::*;
 use crate::error::ErrorKind;
+use crate::spec::TableUpdate;
 
 #[tokio::test(start_paused = true)]
 async fn a_commit_whose_answer_was_lost_is_found_in_the_head() {
@@ -56,4 +57,24 @@ async fn a_definite_failure_discards_the_files_it_was_asked_to() {
         table.append(rows([file.clone(), file.clone()])).discard_on_failure().commit().await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
     assert!(!table.storage().exists(&file.file_path).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_landed_commit_that_expired_before_we_looked_is_not_made_twice() {
+    let (catalog, table) = table().await;
+    // It lands and says that it did not; before we look again somebody builds on it, and it expires.
+    catalog.fail_next([Fault::AppliedSaysConflict]);
+    let ours = table.append(rows([data("ours", whole())])).commit();
+    let theirs = async {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let landed = table.refresh().await.unwrap().current_snapshot().unwrap().snapshot_id();
+        table.append(rows([data("theirs", whole())])).commit().await.unwrap();
+        let updates = vec![TableUpdate::RemoveSnapshots { snapshot_ids: vec![landed] }];
+        table.catalog().commit(table.ident(), vec![], updates).await.unwrap();
+        landed
+    };
+    let (ours, landed) = tokio::join!(ours, theirs);
+    let ours = ours.unwrap();
+    assert_eq!((ours.snapshot_id.0, ours.snapshot.is_none()), (landed, true));
+    assert_eq!(live(&table).await, [("ours".into(), 1), ("theirs".into(), 2)]);
 }

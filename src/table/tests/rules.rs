@@ -180,3 +180,75 @@ async fn a_rewrite_to_another_partition_meets_the_deletes_of_both() {
         assert_eq!(rewrite.commit().await.is_err(), refused, "a delete of day {meanwhile}");
     }
 }
+
+#[tokio::test]
+async fn an_equality_delete_that_is_removed_without_its_number_is_looked_up() {
+    let (_, table) = table().await;
+    let (a, e) = (data("a", whole()), equality("e", whole()));
+    let one = table.append(rows([a.clone()])).commit().await.unwrap();
+    let two = one.table.row_delta(deletes([e.clone()])).commit().await.unwrap();
+    let three = two.table.append(rows([data("b", whole())])).commit().await.unwrap();
+    let remove = |at: &crate::table::Committed| {
+        at.table.rewrite_deletes(vec![gone(&e)], Vec::new(), at.snapshot_id).commit()
+    };
+    let error = remove(&three).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed, "rows of `a` would come back");
+    let four = three.table.delete_files(vec![gone(&a)]).commit().await;
+    assert_eq!(live(&four.unwrap().table).await, [("b".into(), 3)]);
+}
+
+#[tokio::test]
+async fn an_equality_delete_without_a_number_goes_when_only_younger_rows_are_left() {
+    let (_, table) = table().await;
+    let e = equality("e", whole());
+    let one = table.row_delta(deletes([e.clone()])).commit().await.unwrap();
+    let two = one.table.append(rows([data("b", whole())])).commit().await.unwrap();
+    two.table.rewrite_deletes(vec![gone(&e)], vec![], two.snapshot_id).commit().await.unwrap();
+    assert_eq!(live(&table).await, [("b".into(), 2)]);
+}
+
+#[tokio::test]
+async fn positions_of_a_file_that_is_gone_are_refused_without_a_start_too() {
+    let (_, table) = table().await;
+    let (a, b) = (data("a", whole()), data("b", whole()));
+    let one = table.append(rows([a.clone(), b.clone()])).commit().await.unwrap();
+    let at = one.snapshot_id;
+    let compacted = vec![data("c", whole())];
+    one.table.rewrite_files(vec![gone(&a)], compacted, at).unwrap().commit().await.unwrap();
+
+    let about = |file: &DataFile| WriteResult {
+        referenced_data_files: vec![file.file_path.clone()],
+        ..deletes([position(&format!("p-{}", file.record_count), file)])
+    };
+    let error = one.table.row_delta(about(&a)).commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed);
+    assert!(error.to_string().contains("data/a"), "{error}");
+    one.table.row_delta(about(&b)).commit().await.unwrap();
+}
+
+/// A table whose `day` became a long after `planned`, which has the file `a` of day 1.
+async fn widened_since() -> (crate::table::Committed, DataFile, i32) {
+    let (_, table) = partitioned().await;
+    let spec = table.metadata().default_partition_spec_id();
+    let a = data("a", day(spec, 1));
+    let planned = table.append(rows([a.clone()])).commit().await.unwrap();
+    let widen = planned.table.update_schema().widen_column("day", PrimitiveType::Long);
+    widen.commit().await.unwrap();
+    (planned, a, spec)
+}
+
+#[tokio::test]
+async fn partitions_written_before_a_promotion_are_still_the_same_partitions() {
+    let (planned, _, spec) = widened_since().await;
+    let written = rows([data("b", day(spec, 1)), data("c", day(spec, 2))]);
+    planned.table.replace_partitions(written).commit().await.unwrap();
+    assert_eq!(live(&planned.table).await, [("b".into(), 2), ("c".into(), 2)]);
+
+    let (planned, a, spec) = widened_since().await;
+    let values = Struct::from_iter([Some(Literal::long(1))]);
+    let day_1 = PartitionKey { spec_id: spec, values };
+    planned.table.row_delta(deletes([equality("e", day_1)])).commit().await.unwrap();
+    let swap = planned.table.overwrite_files(vec![gone(&a)], rows([data("b", day(spec, 1))]));
+    let error = swap.validate_from(Some(planned.snapshot_id)).commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ValidationFailed, "the delete hits rows of `a`");
+}
