@@ -149,7 +149,8 @@ fn refuse_unsupported(base: &TableMetadata, updates: &[TableUpdate]) -> Result<(
             if *format_version > FormatVersion::V2)
     });
     if upgrade {
-        return Err(Error::unsupported("format version 3 is not supported"));
+        return Err(Error::unsupported("format version 3 is not supported")
+            .with_hint("leave the table at version 2"));
     }
     Ok(())
 }

@@ -190,7 +190,8 @@ impl PointerTable {
             self.pause(attempt).await;
         }
         Err(Error::new(ErrorKind::CommitConflict, "other commits kept coming first")
-            .with_context("folder", &self.folder))
+            .with_context("folder", &self.folder)
+            .with_hint("run it again, or let fewer writers commit at a time"))
     }
 
     /// One attempt. `None`: somebody else came first, and nothing of ours is visible.
@@ -427,7 +428,8 @@ impl PointerTable {
             ErrorKind::CommitConflict,
             "commits kept coming while the table was dropped",
         )
-        .with_context("folder", &self.folder))
+        .with_context("folder", &self.folder)
+        .with_hint("stop the table's writers, then drop it again"))
     }
 
     /// Removes hint and versions, oldest first: the mark of the drop goes last.
@@ -487,7 +489,8 @@ fn check_layout(next: &TableMetadata, base: Option<&TableMetadata>) -> Result<()
         .with_hint("leave the property out, or keep the table in a SQL catalog"));
     }
     if base.is_some_and(|base| base.location() != next.location()) {
-        return Err(Error::invalid("a file-system table cannot move to another location"));
+        return Err(Error::invalid("a file-system table cannot move to another location")
+            .with_hint("its name is its folder: copy the rows into a new table"));
     }
     Ok(())
 }

@@ -157,7 +157,8 @@ async fn head_of(storage: &Storage, source: &Source) -> Result<String> {
     files.sort();
     let Some((newest, head)) = files.pop() else {
         return Err(Error::new(ErrorKind::NotFound, "the table's metadata files are gone")
-            .with_context("folder", folder));
+            .with_context("folder", folder)
+            .with_hint("the table was dropped or moved: look for it through its catalog"));
     };
     let Some((second, rival)) = files.pop().filter(|(version, _)| *version == newest) else {
         return Ok(head);

@@ -65,7 +65,8 @@ fn split(
     let (base, query) = uri.split_once('?').unwrap_or((uri, ""));
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(Error::invalid(format!("`{pair}` in `{uri}` is no name=value pair")));
+            return Err(Error::invalid(format!("`{pair}` in `{uri}` is no name=value pair"))
+                .with_hint("write properties as `?name=value&name=value`"));
         };
         properties.insert(name.to_string(), value.to_string());
     }

@@ -357,7 +357,8 @@ async fn replace_partitions(
             "partitions are replaced under the current partition spec only",
         )
         .with_context("file", &file.file_path)
-        .with_context("spec", file.spec_id));
+        .with_context("spec", file.spec_id)
+        .with_hint("write the rows again with a writer on the refreshed table"));
     }
     let partitions: HashSet<PartitionKey> =
         delta.added_data.iter().map(|f| f.partition_key()).collect();

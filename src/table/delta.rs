@@ -291,10 +291,12 @@ fn check_file(file: &DataFile, metadata: &TableMetadata) -> Result<()> {
         return Err(Error::unsupported(format!(
             "files of format {} are not written",
             file.file_format
-        )));
+        ))
+        .with_hint("write Parquet files"));
     }
     let Some(spec) = metadata.partition_spec_by_id(file.spec_id) else {
-        return Err(Error::invalid(format!("the table has no partition spec {}", file.spec_id)));
+        return Err(Error::invalid(format!("the table has no partition spec {}", file.spec_id))
+            .with_hint("write the file for a spec that `meltwater inspect schema` shows"));
     };
     let (fields, values) = (spec.fields().len(), file.partition.fields().len());
     if fields != values {

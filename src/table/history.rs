@@ -81,7 +81,11 @@ impl Table {
                 ErrorKind::NotFound,
                 format!("table `{}` had no snapshot at that time", self.ident()),
             )
-            .with_context("time_ms", time_ms);
+            .with_context("time_ms", time_ms)
+            .with_hint(format!(
+                "`meltwater inspect history {}` shows what there was",
+                self.ident()
+            ));
             return Err(match log.first() {
                 Some(first) => {
                     let first = first.timestamp_ms();

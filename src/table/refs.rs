@@ -104,7 +104,8 @@ fn plan(base: &Table, update: &RefUpdate) -> Result<Change> {
         RefUpdate::Drop { .. } => {
             refs.find(name)?;
             if name == MAIN_BRANCH {
-                return Err(Error::invalid("the branch `main` cannot be dropped"));
+                return Err(Error::invalid("the branch `main` cannot be dropped")
+                    .with_hint("`meltwater drop` removes a whole table"));
             }
             let gone = TableUpdate::RemoveSnapshotRef { ref_name: name.to_string() };
             std::iter::once(gone).chain(idempotency::disown(base, name)).collect()
@@ -143,7 +144,8 @@ impl Refs<'_> {
             return Err(Error::new(
                 ErrorKind::AlreadyExists,
                 format!("table `{}` has a branch or tag `{name}` already", self.base.ident()),
-            ));
+            )
+            .with_hint("choose another name, or drop that one first"));
         }
         Ok(set(name, SnapshotReference::new(snapshot.0, retention)))
     }
@@ -152,7 +154,8 @@ impl Refs<'_> {
     fn moved(&self, name: &str, to: SnapshotId) -> Result<TableUpdate> {
         let old = self.find(name)?;
         if !old.is_branch() {
-            return Err(Error::invalid(format!("`{name}` is a tag: tags do not move")));
+            return Err(Error::invalid(format!("`{name}` is a tag: tags do not move"))
+                .with_hint("drop it and make it anew, or use a branch"));
         }
         Ok(set(name, SnapshotReference::new(to.0, old.retention.clone())))
     }
@@ -185,7 +188,8 @@ impl Refs<'_> {
     fn retain(&self, name: &str, retention: &SnapshotRetention) -> Result<TableUpdate> {
         let old = self.find(name)?;
         if old.is_branch() != matches!(retention, SnapshotRetention::Branch { .. }) {
-            return Err(Error::invalid(format!("the retention is not of the kind of `{name}`")));
+            return Err(Error::invalid(format!("the retention is not of the kind of `{name}`"))
+                .with_hint("a tag only has the age of the ref; a branch also has ages and counts of snapshots"));
         }
         Ok(set(name, SnapshotReference::new(old.snapshot_id, retention.clone())))
     }

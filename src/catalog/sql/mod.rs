@@ -207,7 +207,8 @@ impl SqlCatalog {
             self.pause(attempt).await;
         }
         Err(Error::new(ErrorKind::CommitConflict, "other commits kept coming first")
-            .with_context("table", ident))
+            .with_context("table", ident)
+            .with_hint("run it again, or let fewer writers commit at a time"))
     }
 
     /// One attempt. `None`: somebody else came first, and our file is gone.
@@ -512,7 +513,8 @@ impl Catalog for SqlCatalog {
             ErrorKind::CommitConflict,
             "commits kept coming while the table was dropped",
         )
-        .with_context("table", ident))
+        .with_context("table", ident)
+        .with_hint("stop the table's writers, then drop it again"))
     }
 
     async fn changed_since(&self, ident: &TableIdent, metadata_location: &str) -> Result<bool> {

@@ -52,7 +52,9 @@ pub(super) async fn plan(orphans: &RemoveOrphans) -> Result<OrphanPlan> {
     let table = table.refresh().await?;
     table.check_gc_enabled()?;
     if normal(table.metadata().location().trim_end_matches('/')) != normal(&location) {
-        return Err(Error::new(ErrorKind::CommitConflict, "the table moved while it was listed"));
+        return Err(Error::new(ErrorKind::CommitConflict, "the table moved while it was listed")
+            .with_context("was", &location)
+            .with_hint("run it again"));
     }
     reach::name_all(&table, &mut places).await?;
     let prints = places.orphans(options.prefix_mismatch)?.into_keys().collect();
@@ -95,7 +97,10 @@ pub(super) async fn run_plan(orphans: &RemoveOrphans, plan: &OrphanPlan) -> Resu
     let table = &orphans.table;
     let watch = Stopwatch::start(table);
     if plan.table != table.ident().to_string() {
-        return Err(Error::invalid("the plan was made for another table"));
+        return Err(Error::invalid("the plan was made for another table")
+            .with_context("plan", &plan.table)
+            .with_context("table", table.ident())
+            .with_hint("plan on the table that is to be cleaned"));
     }
     let mut report = Report::new("remove-orphans", table);
     let sweep = Sweep::new(table.storage(), &orphans.progress);

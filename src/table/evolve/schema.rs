@@ -131,7 +131,8 @@ fn one_step(base: &Table, schema: Schema, step: &Step, last_id: &mut i32) -> Res
         Step::Add { parent, name, field_type, doc } => {
             let full = parent.as_ref().map_or(name.clone(), |p| format!("{p}.{name}"));
             if schema.field_by_name(&full).is_some() {
-                return Err(Error::invalid(format!("column `{full}` is there already")));
+                return Err(Error::invalid(format!("column `{full}` is there already"))
+                    .with_hint("choose another name"));
             }
             *last_id += 1;
             let id = *last_id;
@@ -144,21 +145,11 @@ fn one_step(base: &Table, schema: Schema, step: &Step, last_id: &mut i32) -> Res
         Step::Drop { name } => {
             let field = find(&schema, name)?;
             refuse_needed(base, &schema, name, &field)?;
-            match siblings(fields, field.id) {
-                None => return Err(no_member(name, "dropped")),
-                Some(1) => {
-                    return Err(Error::invalid(format!("column `{name}` is the only one there"))
-                        .with_hint("drop what holds it, or add another column first"));
-                }
-                Some(_) => {}
-            }
             edit(fields, &|f| if f.id == field.id { Edit::Drop } else { Edit::Keep })
         }
         Step::Rename { name, to } => {
             let id = find(&schema, name)?.id;
-            if siblings(fields, id).is_none() {
-                return Err(no_member(name, "renamed"));
-            }
+            siblings(fields, id).ok_or_else(|| no_member(name, "renamed"))?;
             edit(fields, &|f| if f.id == id { renamed(f, to) } else { Edit::Keep })
         }
         Step::Widen { name, to } => {
@@ -171,7 +162,8 @@ fn one_step(base: &Table, schema: Schema, step: &Step, last_id: &mut i32) -> Res
             if key.contains(&id) {
                 return Err(Error::invalid(format!(
                     "column `{name}` is part of the key and must stay required"
-                )));
+                ))
+                .with_hint("choose other identifier fields first"));
             }
             edit(fields, &|f| if f.id == id { optional(f) } else { Edit::Keep })
         }
@@ -182,8 +174,7 @@ fn one_step(base: &Table, schema: Schema, step: &Step, last_id: &mut i32) -> Res
         Step::Move { name, after } => {
             let id = find(&schema, name)?.id;
             let after = after.as_ref().map(|a| find(&schema, a)).transpose()?.map(|f| f.id);
-            move_field(fields, id, after)
-                .ok_or_else(|| Error::invalid(format!("column `{name}` has no such sibling")))?
+            move_field(fields, id, after).ok_or_else(|| no_sibling(name))?
         }
         Step::Key { names } => {
             key = names.iter().map(|n| Ok(find(&schema, n)?.id)).collect::<Result<_>>()?;
@@ -222,7 +213,12 @@ fn refuse_needed(base: &Table, schema: &Schema, name: &str, field: &NestedField)
         return Err(Error::invalid(format!("column `{name}` is part of the table's sort order"))
             .with_hint("give the table another sort order first"));
     }
-    Ok(())
+    match siblings(schema.as_struct().fields(), field.id) {
+        None => Err(no_member(name, "dropped")),
+        Some(1) => Err(Error::invalid(format!("column `{name}` is the only one there"))
+            .with_hint("drop what holds it, or add another column first")),
+        Some(_) => Ok(()),
+    }
 }
 
 /// How many fields the struct has, or the table, that a field is directly in; `None` for keys,
@@ -242,6 +238,11 @@ fn siblings_in(field_type: &Type, id: i32) -> Option<usize> {
         Type::Map(m) => siblings_in(&m.key_field.field_type, id)
             .or_else(|| siblings_in(&m.value_field.field_type, id)),
     }
+}
+
+fn no_sibling(name: &str) -> Error {
+    Error::invalid(format!("column `{name}` has no such sibling"))
+        .with_hint("name a column of the same struct, or of the table")
 }
 
 fn no_member(name: &str, what: &str) -> Error {
@@ -348,7 +349,10 @@ fn add_field(
             l.element_field.id
         }
         Type::Map(m) if matches!(*m.value_field.field_type, Type::Struct(_)) => m.value_field.id,
-        _ => return Err(Error::invalid(format!("column `{}` is no struct", parent.name))),
+        _ => {
+            return Err(Error::invalid(format!("column `{}` is no struct", parent.name))
+                .with_hint("only structs take fields; a list or map of structs does, too"));
+        }
     };
     Ok(edit(fields, &|field| match field.field_type.as_ref() {
         Type::Struct(s) if field.id == target => {

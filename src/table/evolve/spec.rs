@@ -125,16 +125,22 @@ fn new_field(
 ) -> Result<UnboundPartitionField> {
     let schema = base.schema();
     let Some(source) = schema.field_by_name(column) else {
-        return Err(Error::invalid(format!("the table has no column `{column}`")));
+        let fields = schema.as_struct().fields().iter();
+        let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+        return Err(Error::invalid(format!("the table has no column `{column}`"))
+            .with_hint(format!("its columns are {}", names.join(", "))));
     };
     transform.result_type(&source.field_type).map_err(|e| {
         Error::invalid(format!("column `{column}` cannot be partitioned by {transform}"))
+            .with_context("its type", &source.field_type)
+            .with_hint("identity, bucket and truncate take most types; year to hour take times")
             .with_source(e)
     })?;
     if fields.iter().any(|f| f.source_id == source.id && f.transform == transform) {
         return Err(Error::invalid(format!(
             "the table is partitioned by {transform} of `{column}` already"
-        )));
+        ))
+        .with_hint("remove that field first, or choose another transform"));
     }
     let name = match name {
         Some(name) => name.to_string(),
