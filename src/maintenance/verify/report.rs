@@ -81,14 +81,16 @@ impl VerifyReport {
     pub async fn unreadable(storage: &Storage, table: &str, error: &Error) -> Self {
         let named = |(key, _): &(&str, &str)| matches!(*key, "metadata file" | "location");
         let location = error.context().find(named).map_or(table, |(_, location)| location);
+        let bytes = storage.read(location).await;
+        let is_gone = matches!(&bytes, Err(e) if e.kind() == ErrorKind::NotFound);
         let code = match error.kind() {
-            ErrorKind::NotFound => Code::MetadataMissing,
             ErrorKind::Unavailable => Code::Unavailable,
+            _ if is_gone || error.kind() == ErrorKind::NotFound => Code::MetadataMissing,
             _ => Code::MetadataUnreadable,
         };
         let mut findings = Findings::new(table);
         findings.add(code, location, None, reason(error));
-        if let Ok(bytes) = storage.read(location).await
+        if let Ok(bytes) = bytes
             && let Ok(json) = serde_json::from_slice(&bytes)
         {
             metadata::check(&json, &mut findings);
