@@ -2,13 +2,14 @@
 //! memory allows.
 //!
 //! What is read ahead never waits for anything that the lane does first, so it cannot lock up: when
-//! its rows do not fit any more it stops, and the lane goes on from there when its turn comes.
+//! its rows do not fit any more it stops, and the lane goes on with what is left when its turn
+//! comes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -59,6 +60,8 @@ impl Drop for Held {
 
 enum Item {
     Rows(ChangeRows, Held),
+    /// There was no room for the next rows: they and all that come behind them.
+    Rest(BoxStream<'static, Result<ChangeRows>>),
     /// Nothing is left of the split.
     End,
 }
@@ -67,6 +70,7 @@ enum Item {
 pub(super) struct ReadAhead {
     items: mpsc::UnboundedReceiver<Item>,
     is_whole: bool,
+    rest: Option<BoxStream<'static, Result<ChangeRows>>>,
     _work: JoinSet<()>,
 }
 
@@ -77,7 +81,7 @@ impl ReadAhead {
         let (sender, items) = mpsc::unbounded_channel();
         let mut work = JoinSet::new();
         work.spawn(read(rows, allowance, sender));
-        Self { items, is_whole: false, _work: work }
+        Self { items, is_whole: false, rest: None, _work: work }
     }
 
     /// The next rows; `None` where reading ahead ended, whatever the reason: an error shows again
@@ -87,6 +91,10 @@ impl ReadAhead {
             Item::Rows(rows, held) => {
                 drop(held);
                 Some(rows)
+            }
+            Item::Rest(rest) => {
+                self.rest = Some(rest);
+                None
             }
             Item::End => {
                 self.is_whole = true;
@@ -99,22 +107,30 @@ impl ReadAhead {
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
+
+    /// What is left, where reading ahead ended for want of room.
+    pub fn take_rest(&mut self) -> Option<BoxStream<'static, Result<ChangeRows>>> {
+        self.rest.take()
+    }
 }
 
 async fn read(
-    rows: BoxStream<'static, Result<ChangeRows>>,
+    mut rows: BoxStream<'static, Result<ChangeRows>>,
     allowance: Arc<Allowance>,
     sender: mpsc::UnboundedSender<Item>,
 ) {
-    let mut rows = rows.fuse();
     while let Ok(next) = rows.try_next().await {
-        let Some(rows) = next else {
+        let Some(next) = next else {
             let _ = sender.send(Item::End);
             return;
         };
-        let bytes = rows.memory_size();
-        let Some(held) = allowance.hold(bytes) else { return };
-        if sender.send(Item::Rows(rows, held)).is_err() {
+        let bytes = next.memory_size();
+        let Some(held) = allowance.hold(bytes) else {
+            let rest = stream::once(std::future::ready(Ok(next))).chain(rows);
+            let _ = sender.send(Item::Rest(rest.boxed()));
+            return;
+        };
+        if sender.send(Item::Rows(next, held)).is_err() {
             return;
         }
     }
@@ -126,7 +142,6 @@ mod tests {
 
     use arrow::array::{ArrayRef, Int64Array};
     use arrow::record_batch::RecordBatch;
-    use futures::stream;
 
     use super::*;
     use crate::error::Error;
@@ -160,6 +175,11 @@ mod tests {
             assert_eq!(taken(&mut ahead).await, expected);
             assert_eq!(ahead.is_whole(), fit == 5);
             assert_eq!(allowance.held(), 0);
+            let left = match ahead.take_rest() {
+                Some(rest) => rest.map_ok(|rows| rows.ordinals[0]).try_collect().await.unwrap(),
+                None => Vec::new(),
+            };
+            assert_eq!(left, (fit..5).map(|n| n * 100).collect::<Vec<u64>>());
         }
     }
 
@@ -168,6 +188,6 @@ mod tests {
         let broken = stream::iter([Ok(rows(0)), Err(Error::internal("x")), Ok(rows(100))]);
         let mut ahead = ReadAhead::begin(broken.boxed(), Allowance::new(u64::MAX));
         assert_eq!(taken(&mut ahead).await, [0]);
-        assert!(!ahead.is_whole());
+        assert!(!ahead.is_whole() && ahead.take_rest().is_none());
     }
 }

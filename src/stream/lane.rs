@@ -99,19 +99,19 @@ impl LaneTask {
         let decoded = self.decoded(split);
         self.read_ahead();
         let lane = self.lane;
-        let mut is_whole = false;
+        let (mut is_whole, mut rest) = (false, None);
         if let Some(ahead) = ahead {
             while let Some(rows) = ahead.next().await {
                 if self.reader.hand_on(lane, split, rows, next).await? == Read::Unwanted {
                     return Ok(Read::Unwanted);
                 }
             }
-            is_whole = ahead.is_whole();
+            (is_whole, rest) = (ahead.is_whole(), ahead.take_rest());
         }
         if !is_whole {
             let (unit, _held) = decoded.map(|d| (d.unit, d.held)).unzip();
             self.decode_ahead();
-            let mut batches = self.reader.open(lane, split, *next, unit);
+            let mut batches = rest.unwrap_or_else(|| self.reader.open(lane, split, *next, unit));
             while let Some(rows) = batches.try_next().await? {
                 if self.reader.hand_on(lane, split, rows, next).await? == Read::Unwanted {
                     return Ok(Read::Unwanted);

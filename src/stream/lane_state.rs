@@ -166,14 +166,21 @@ impl LaneState {
 
     /// The split that is next, if it may be read before its turn. Changes are resolved one
     /// snapshot after the other, for what is dead before one is what the last one left behind;
-    /// and so are files whose deletes are those of another snapshot.
+    /// and so are files whose deletes are those of another snapshot. Of a file that is too large
+    /// the first rows are read ahead, if nothing else is.
     pub fn next_ahead(&self) -> Option<&Arc<Split>> {
         let Some(Queued::Split(first)) = self.taken.front() else { return None };
         let has_place = !self.halted && self.taken.len() < MOST_TAKEN;
         let bytes = |split: &Arc<Split>| split.row_bytes(&self.width);
-        let ahead: u64 = self.taken.iter().skip(1).filter_map(Queued::split).map(bytes).sum();
+        let begun = || self.taken.iter().skip(1).filter_map(Queued::split);
+        let ahead: u64 = begun().map(bytes).sum();
+        let fits_in_part = |split: &Split| {
+            let bytes = split.bytes_begun(&self.width, &self.reader);
+            begun().next().is_none() && self.ahead.will_fit(bytes)
+        };
         let may_be = |split: &&Arc<Split>| {
-            has_place && split.goes_beside(first) && self.ahead.will_fit(ahead + bytes(split))
+            let fits = self.ahead.will_fit(ahead + bytes(split)) || fits_in_part(split);
+            has_place && split.goes_beside(first) && fits
         };
         self.queue.first_split().filter(may_be)
     }

@@ -93,8 +93,11 @@ impl Split {
         let bytes = width.of(self.rows_from(self.cursor.next_row()), self.bytes);
         match &self.work {
             Work::File(_) => bytes,
-            // Deletes of other partitions may reach its files, and those that went bring rows back.
-            Work::Unit(..) => bytes.max(self.bytes),
+            Work::Unit(changes, unit, _) => {
+                let keys = changes.units().get(*unit).map_or(0, |unit| unit.keys());
+                // Deletes of other partitions may reach its files, and those that went bring rows back.
+                bytes.max(self.bytes).saturating_add(width.of_keys(keys))
+            }
         }
     }
 
@@ -102,6 +105,15 @@ impl Split {
     /// decoder lets lie.
     pub fn bytes_on_the_way(&self, width: &RowWidth, reader: &ChangeReader) -> u64 {
         self.row_bytes(width).min(reader.on_the_way(width.batch()))
+    }
+
+    /// Bytes of rows that have to fit for it to be worthwhile to begin before its turn.
+    pub fn bytes_begun(&self, width: &RowWidth, reader: &ChangeReader) -> u64 {
+        match self.work {
+            Work::File(_) => self.bytes_on_the_way(width, reader),
+            // A unit holds more than rows until it is read to its end.
+            Work::Unit(..) => u64::MAX,
+        }
     }
 
     /// The split in pieces: these ranges of rows, as far as it has them, with the compressed bytes

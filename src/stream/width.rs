@@ -11,6 +11,8 @@ const GUESSED_ROW_BYTES: u64 = 1024;
 const BATCH_ROWS: u64 = 8192;
 /// How much larger than compressed rows are at least taken to be before the first ones came.
 const GUESSED_GROWTH: u64 = 4;
+/// What a key takes at the most, about.
+const KEY_BYTES: u64 = 64;
 /// A batch of fewer rows, and fewer bytes, tells more of batches than of rows.
 const TELLING_ROWS: u64 = 1024;
 const TELLING_BYTES: u64 = 16 * 1024;
@@ -48,6 +50,12 @@ impl RowWidth {
                 guess.max(compressed.saturating_mul(GUESSED_GROWTH))
             }
         }
+    }
+
+    /// Bytes of so many keys without the rows that they are of.
+    pub fn of_keys(&self, keys: u64) -> u64 {
+        let row = self.seen.map_or(GUESSED_ROW_BYTES, |(row, _)| row);
+        keys.saturating_mul(row.min(KEY_BYTES))
     }
 
     /// Bytes of a batch.

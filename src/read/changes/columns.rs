@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatchOptions};
+use arrow::array::{ArrayRef, AsArray, RecordBatchOptions};
 use arrow::datatypes::{Field, Int64Type, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use arrow::record_batch::RecordBatch;
 
@@ -13,7 +13,7 @@ use crate::expr::{FileStats, Filter};
 use crate::file::{arrow_schema, reserved};
 use crate::read::columns::ReadColumns;
 use crate::scan::{ChangedFile, ScanContext};
-use crate::spec::{NestedField, PrimitiveType, Schema, Type};
+use crate::spec::{NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type};
 use crate::table::{At, Table};
 
 /// The columns of a reader.
@@ -90,10 +90,7 @@ impl ChangeColumns {
 
     /// The physical rows of a batch with the columns of [`ChangeColumns::context`].
     pub(super) fn positions(&self, batch: &RecordBatch) -> Result<Vec<u64>> {
-        let column = batch.columns().get(self.pos_at);
-        let values = column.and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let values = values.ok_or_else(|| Error::internal("row positions are missing"))?;
-        Ok(values.values().iter().map(|v| *v as u64).collect())
+        positions_at(batch, self.pos_at)
     }
 
     /// Cuts a batch down to what the caller gets.
@@ -108,19 +105,52 @@ impl ChangeColumns {
 
     /// The same for deleted rows of upserts: everything but the key becomes null.
     pub(super) fn finish_keys(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let whole = self.finish(batch)?;
+        let keys = batch.columns().iter().zip(self.is_key());
+        self.with_nulls(keys.filter(|(_, is_key)| *is_key).map(|(column, _)| column), batch)
+    }
+
+    /// What to read of files that hold nothing but keys: the key, and `_pos` behind it.
+    pub(super) fn keys_to_read(&self) -> Result<Schema> {
+        let fields = self.context.output.as_struct().fields().iter().zip(self.is_key());
+        let keys = fields.filter(|(_, is_key)| *is_key).map(|(field, _)| optional(field));
+        Ok(Schema::builder().with_fields(keys.chain([Arc::new(pos())])).build()?)
+    }
+
+    /// Makes rows of what was read by [`ChangeColumns::keys_to_read`].
+    pub(super) fn finish_keys_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        self.with_nulls(batch.columns().iter(), batch)
+    }
+
+    /// Which output columns are of the key.
+    fn is_key(&self) -> impl Iterator<Item = bool> {
         let key = self.key.as_ref().map(KeyColumns::ids).unwrap_or_default();
         let fields = self.context.output.as_struct().fields();
-        let columns = whole.columns().iter().zip(fields).map(|(column, field)| {
-            if holds(field, &key) {
-                column.clone()
-            } else {
-                arrow::array::new_null_array(column.data_type(), column.len())
-            }
-        });
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(self.arrow.clone(), columns.collect(), &options)?)
+        fields.iter().map(move |field| holds(field, &key))
     }
+
+    fn with_nulls<'a>(
+        &self,
+        mut keys: impl Iterator<Item = &'a ArrayRef>,
+        of: &RecordBatch,
+    ) -> Result<RecordBatch> {
+        let columns = self.arrow.fields().iter().zip(self.is_key()).map(|(field, is_key)| {
+            if !is_key {
+                return Ok(arrow::array::new_null_array(field.data_type(), of.num_rows()));
+            }
+            keys.next().cloned().ok_or_else(|| Error::internal("a key column was not read"))
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(of.num_rows()));
+        let columns = columns.collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new_with_options(self.arrow.clone(), columns, &options)?)
+    }
+}
+
+/// The physical rows of a batch that has `_pos` at `at`.
+pub(super) fn positions_at(batch: &RecordBatch, at: usize) -> Result<Vec<u64>> {
+    let column = batch.columns().get(at);
+    let values = column.and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let values = values.ok_or_else(|| Error::internal("row positions are missing"))?;
+    Ok(values.values().iter().map(|v| *v as u64).collect())
 }
 
 fn no_key() -> Error {
@@ -178,6 +208,27 @@ fn nullable_beside(output: &Schema, arrow: &ArrowSchemaRef, key: &[i32]) -> Resu
     Ok(Arc::new(schema))
 }
 
+fn pos() -> NestedField {
+    NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long))
+}
+
+/// The same field, not required, and nothing in it: for files that hold only some of the columns.
+fn optional(field: &NestedFieldRef) -> NestedFieldRef {
+    let mut field = field.as_ref().clone();
+    field.required = false;
+    if let Type::Struct(inner) = &*field.field_type {
+        let children = inner.fields().iter().map(optional).collect();
+        field.field_type = Box::new(Type::Struct(StructType::new(children)));
+    }
+    Arc::new(field)
+}
+
+/// `schema` with `_pos` behind its columns.
+pub(super) fn with_pos(schema: &Schema) -> Result<Schema> {
+    let fields = schema.as_struct().fields().iter().cloned().chain([Arc::new(pos())]);
+    Ok(Schema::builder().with_fields(fields).build()?)
+}
+
 /// Puts `_pos` behind the output columns unless it is there.
 fn add_pos(context: &mut ScanContext) -> Result<(usize, bool)> {
     let fields = context.output.as_struct().fields();
@@ -185,8 +236,7 @@ fn add_pos(context: &mut ScanContext) -> Result<(usize, bool)> {
         return Ok((at, false));
     }
     let at = fields.len();
-    let pos = NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
-    let fields = fields.iter().cloned().chain([Arc::new(pos)]);
+    let fields = fields.iter().cloned().chain([Arc::new(pos())]);
     let schema = Schema::builder().with_schema_id(context.output.schema_id()).with_fields(fields);
     context.output = Arc::new(schema.build()?);
     context.arrow = arrow_schema(&context.output)?;

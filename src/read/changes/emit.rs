@@ -64,17 +64,21 @@ impl Emitter<'_> {
     fn deletion(&mut self, source: &Source, batch: &RecordBatch) -> Result<ChangeRows> {
         let columns = &self.reader.reader.columns;
         let ordinals = self.take(batch.num_rows());
-        let records = match source.kind {
-            SourceKind::Keys => columns.finish_keys(batch)?,
-            _ if columns.upserts => columns.finish_keys(&self.reader.output(batch)?)?,
-            _ => columns.finish(&self.reader.output(batch)?)?,
+        let kinds = vec![ChangeKind::Delete; batch.num_rows()];
+        if source.kind == SourceKind::Keys {
+            // They say nothing of other columns, so no filter can judge them.
+            return Ok(ChangeRows { records: columns.finish_keys_alone(batch)?, kinds, ordinals });
+        }
+        let output = self.reader.output(batch)?;
+        let records = if columns.upserts {
+            columns.finish_keys(&output)?
+        } else {
+            columns.finish(&output)?
         };
-        let kinds = vec![ChangeKind::Delete; records.num_rows()];
         let change = ChangeRows { records, kinds, ordinals };
-        // The keys of equality deletes say nothing of other columns, so no filter can judge them.
-        match (source.kind, self.passing(batch)?) {
-            (SourceKind::Keys, _) | (_, None) => Ok(change),
-            (_, Some(passing)) => filtered(change, &passing),
+        match self.passing(batch)? {
+            None => Ok(change),
+            Some(passing) => filtered(change, &passing),
         }
     }
 

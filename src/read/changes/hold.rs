@@ -14,22 +14,29 @@ use crate::error::Result;
 /// How many times larger decoded rows are thought to be than compressed ones, before the first came.
 const DECODED: u64 = 4;
 
-/// Reads sources that are not held until the budget is full. Those that do not fit are left as
-/// they are.
-pub(super) async fn hold(
-    reader: &SourceReader,
-    sources: impl Iterator<Item = &mut Source>,
+/// Those of the sources that are not held and should fit into the budget.
+pub(super) fn fitting<'a>(
+    sources: impl Iterator<Item = &'a mut Source>,
     budget: u64,
-) -> Result<()> {
+) -> impl Iterator<Item = &'a mut Source> {
     let mut planned = 0;
-    let fits = |source: &&mut Source| {
+    let fits = move |source: &&mut Source| {
         let share = source.len() as f64 / source.file.record_count.max(1) as f64;
         let bytes = (source.file.file_size_in_bytes as f64 * share) as u64 * DECODED;
         let fits = planned + bytes <= budget;
         planned += if fits { bytes } else { 0 };
         fits
     };
-    let chosen: Vec<&mut Source> = sources.filter(|s| s.held.is_none()).filter(fits).collect();
+    sources.filter(|source| source.held.is_none()).filter(fits)
+}
+
+/// Reads sources until the budget is full. Those that do not fit are left as they are.
+pub(super) async fn hold(
+    reader: &SourceReader,
+    sources: impl Iterator<Item = &mut Source>,
+    budget: u64,
+) -> Result<()> {
+    let chosen: Vec<&mut Source> = sources.collect();
     let room = Arc::new(Room::new(budget));
     let each: Vec<_> = chosen
         .iter()

@@ -10,18 +10,16 @@ use futures::{StreamExt, TryStreamExt};
 use roaring::RoaringTreemap;
 
 use super::ChangeReader;
+use super::columns::{ChangeColumns, positions_at, with_pos};
 use super::hash::{key_hashes, row_hashes};
 use super::resolve::ResolvedFile;
 use crate::deletes::{DeleteFile, KeyColumns};
 use crate::error::Result;
-use crate::file::{self, FileRead, reserved};
+use crate::file::{self, FileRead};
 use crate::read::columns::ReadColumns;
 use crate::read::task::in_task;
 use crate::scan::{FileScanTask, Role};
-use crate::spec::{
-    DataFile, NestedField, NestedFieldRef, PrimitiveType, Schema, SchemaRef, SequenceNumber,
-    SnapshotId, StructType, Type,
-};
+use crate::spec::{DataFile, SchemaRef, SequenceNumber, SnapshotId};
 
 /// Rows of one file that share a fate.
 #[derive(Debug, Clone)]
@@ -120,18 +118,18 @@ impl SourceReader {
         Ok(Self { reader, key, compared, snapshot, columns })
     }
 
-    /// The rows of a source with all columns that output, filter and key need.
+    /// The rows of a source with all columns that output, filter and key need; of keys, as
+    /// [`ChangeColumns::keys_to_read`] says.
     pub(super) async fn rows(
         &self,
         source: &Source,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         if let Some(held) = &source.held {
-            return self.held_rows(held, &source.rows);
+            return self.held_rows(held, source);
         }
         match source.kind {
             SourceKind::Keys => {
-                let output = &self.reader.columns.context.output;
-                self.open(source, Arc::new(all_optional(output)?)).await
+                self.open(source, Arc::new(self.reader.columns.keys_to_read()?)).await
             }
             _ => self.open(source, self.columns.read.clone()).await,
         }
@@ -140,11 +138,11 @@ impl SourceReader {
     fn held_rows(
         &self,
         held: &[RecordBatch],
-        rows: &RoaringTreemap,
+        Source { rows, kind, .. }: &Source,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let mut found = Vec::new();
         for batch in held {
-            let positions = self.reader.columns.positions(batch)?;
+            let positions = positions(&self.reader.columns, *kind, batch)?;
             let (Some(first), Some(last)) = (positions.first(), positions.last()) else { continue };
             match rows.range_cardinality(*first..=*last) {
                 0 => {}
@@ -172,11 +170,11 @@ impl SourceReader {
     ) -> Result<BoxStream<'static, Result<(Vec<u64>, Vec<u128>)>>> {
         let key = self.key.clone();
         if let (Compare::Keys, Some(key), true) = (compare, &key, source.held.is_some()) {
-            let (key, reader) = (key.clone(), self.reader.clone());
+            let (key, reader, kind) = (key.clone(), self.reader.clone(), source.kind);
             let batches = self.rows(source).await?;
             let hashed = batches.and_then(move |batch| {
-                let positions = reader.columns.positions(&batch);
-                std::future::ready(positions.and_then(|p| Ok((p, key_hashes(&key, &batch)?))))
+                let places = positions(&reader.columns, kind, &batch);
+                std::future::ready(places.and_then(|p| Ok((p, key_hashes(&key, &batch)?))))
             });
             return Ok(hashed.boxed());
         }
@@ -227,34 +225,10 @@ impl SourceReader {
     }
 }
 
-fn positions_at(batch: &RecordBatch, at: usize) -> Result<Vec<u64>> {
-    use arrow::array::AsArray;
-    use arrow::datatypes::Int64Type;
-    let column = batch.columns().get(at).and_then(|c| c.as_primitive_opt::<Int64Type>());
-    let column = column.ok_or_else(|| crate::Error::internal("row positions are missing"))?;
-    Ok(column.values().iter().map(|v| *v as u64).collect())
-}
-
-fn with_pos(schema: &Schema) -> Result<Schema> {
-    let pos = NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
-    let fields = schema.as_struct().fields().iter().cloned().chain([Arc::new(pos)]);
-    Ok(Schema::builder().with_fields(fields).build()?)
-}
-
-/// The same columns, none of them required: for files that hold only some of them.
-fn all_optional(schema: &Schema) -> Result<Schema> {
-    fn optional(field: &NestedFieldRef) -> NestedFieldRef {
-        if field.id == reserved::POS {
-            return field.clone();
-        }
-        let mut field = field.as_ref().clone();
-        field.required = false;
-        if let Type::Struct(inner) = &*field.field_type {
-            let children = inner.fields().iter().map(optional).collect();
-            field.field_type = Box::new(Type::Struct(StructType::new(children)));
-        }
-        Arc::new(field)
+/// The physical rows of a batch as [`SourceReader::rows`] gives it.
+fn positions(columns: &ChangeColumns, kind: SourceKind, batch: &RecordBatch) -> Result<Vec<u64>> {
+    match kind {
+        SourceKind::Keys => positions_at(batch, batch.num_columns().saturating_sub(1)),
+        _ => columns.positions(batch),
     }
-    let fields = schema.as_struct().fields().iter().map(optional);
-    Ok(Schema::builder().with_fields(fields).build()?)
 }

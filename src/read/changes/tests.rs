@@ -234,6 +234,29 @@ async fn upserts_do_not_read_the_files_that_equality_deletes_touch() {
 }
 
 #[tokio::test]
+async fn keys_of_deletes_come_in_the_columns_that_were_asked_for() {
+    let table = table();
+    let a = kit::file(&table, "a", &rows(&[(1, "a")])).await;
+    let table = kit::append(&table, vec![a]).await;
+    let dead = keys(&table, "d", vec![5, 1]).await;
+    let table = commit(&table, Vec::new(), vec![dead]).await;
+    let snapshot = table.current_snapshot().unwrap();
+    let changes = table.plan_changes(snapshot, Grouping::Partition).await.unwrap();
+    let select = Some(["name", "_pos", "id"].map(String::from).to_vec());
+    let reader = reader(&table, ChangeReadOptions { select, ..by_id(Emit::Upserts) });
+    let parts: Vec<ChangeRows> = reader.read_unit(changes, 0, 0).try_collect().await.unwrap();
+    let [part] = parts.as_slice() else { panic!("one batch") };
+    let names: Vec<&str> =
+        part.records.schema_ref().fields().iter().map(|f| f.name().as_str()).collect();
+    assert_eq!(
+        (names.as_slice(), part.kinds.as_slice()),
+        (&["name", "_pos", "id"][..], &[Delete; 2][..])
+    );
+    assert_eq!((part.records.column(0).null_count(), part.records.column(1).null_count()), (2, 2));
+    assert_eq!(part.records.column(2).as_primitive::<Int64Type>().values(), &[5, 1]);
+}
+
+#[tokio::test]
 async fn upserts_look_at_rows_that_position_deletes_name() {
     let table = table();
     let a = kit::file(&table, "a", &rows(&[(1, "a"), (2, "b"), (3, "c")])).await;

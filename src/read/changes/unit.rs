@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::ahead::UnitAhead;
 use super::emit::Emitter;
-use super::hold::hold;
+use super::hold::{fitting, hold};
 use super::pairing::{Matched, Pairing, Rule};
 use super::resolve::ResolvedFile;
 use super::sources::{Compare, Source, SourceKind, SourceReader};
@@ -210,7 +210,7 @@ impl UnitRows {
         let pairs_up = pairs_up && (upserts || !self.insertions.is_empty());
         if pairs_up {
             let all = self.insertions.iter_mut().chain(&mut self.deletions);
-            hold(reader, all, budget).await?;
+            hold(reader, fitting(all, budget), budget).await?;
         }
         let pairing = Pairing {
             reader,

@@ -129,6 +129,7 @@ pub struct ChangeUnit {
     files: Vec<FileRef>,
     bytes: u64,
     rows: u64,
+    keys: u64,
     digest: u64,
 }
 
@@ -351,10 +352,15 @@ impl ChangeUnit {
         self.bytes
     }
 
-    /// About how many rows it tells of: those of files that came or went, and those that deletes
-    /// name.
+    /// About how many rows it tells of: those of files that came or went, and those that position
+    /// deletes name.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// How many keys the equality deletes name that came with it.
+    pub fn keys(&self) -> u64 {
+        self.keys
     }
 
     /// How many files it looks at.

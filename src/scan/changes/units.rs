@@ -28,8 +28,10 @@ pub(super) struct Units {
 struct Files {
     refs: Vec<FileRef>,
     bytes: u64,
-    /// Of those that came or went, and of the rest as many as deletes name that came.
+    /// Of those that came or went, and of the rest as many as position deletes name that came.
     rows: u64,
+    /// Of the equality deletes that came.
+    keys: u64,
 }
 
 impl Units {
@@ -40,10 +42,12 @@ impl Units {
         }
     }
 
-    /// Counts the rows that a delete file names. Those of every partition are counted with none.
+    /// Counts what a delete file names. Deletes of every partition are counted with none.
     fn count(&mut self, delete: &DataFile) {
-        if let Some(files) = self.by_partition.get_mut(&self.unit_of(delete)) {
-            files.rows += delete.record_count;
+        let Some(files) = self.by_partition.get_mut(&self.unit_of(delete)) else { return };
+        match delete.content {
+            DataContentType::EqualityDeletes => files.keys += delete.record_count,
+            _ => files.rows += delete.record_count,
         }
     }
 
@@ -76,6 +80,7 @@ impl Units {
         for files in self.by_partition.into_values() {
             all.refs.extend(files.refs);
             (all.bytes, all.rows) = (all.bytes + files.bytes, all.rows + files.rows);
+            all.keys += files.keys;
         }
         let whole = (!all.refs.is_empty()).then_some((None, all));
         Self { by_partition: whole.into_iter().collect(), ..self }
@@ -87,11 +92,11 @@ impl Units {
         let mut units: Vec<_> = self
             .by_partition
             .into_iter()
-            .map(|(partition, Files { refs: mut files, bytes, rows })| {
+            .map(|(partition, Files { refs: mut files, bytes, rows, keys })| {
                 files.sort_unstable();
                 let place = partition.as_ref().map(|key| (key.spec_id, key.stable_hash()));
                 let digest = digest(base, snapshot, place.unwrap_or_default().1, &files);
-                (place, ChangeUnit { partition, files, bytes, rows, digest })
+                (place, ChangeUnit { partition, files, bytes, rows, keys, digest })
             })
             .collect();
         units.sort_by_key(|(place, _)| *place);

@@ -146,3 +146,31 @@ async fn a_lane_reads_splits_ahead_of_their_turn_while_the_store_is_slow() {
     let (alone, ahead) = (took(0).await, took(64 << 20).await);
     assert!(ahead * 2 < alone, "{ahead:?} with memory to read ahead, {alone:?} without");
 }
+
+#[tokio::test]
+async fn a_file_that_is_too_large_is_read_ahead_in_part_and_goes_on_from_there() {
+    let mut feed = Feed::new();
+    let first = feed.append(&[1], 3).await;
+    for n in 0..2 {
+        let ids = n * 300_000..(n + 1) * 300_000;
+        let batch =
+            kit::batch(vec![("id", 1, longs(ids.clone())), ("part", 2, longs(vec![1; 300_000]))]);
+        let mut file = kit::file_in_groups(&feed.table, &format!("g{n}"), &batch, 20_000).await;
+        file.partition = Struct::from_iter([Some(Literal::long(1))]);
+        feed.table = kit::append(&feed.table, vec![file]).await;
+        feed.rows.extend(ids.map(|id| (1, id)));
+    }
+    // An eighth of the memory takes a part of a file, whose rows take 17 bytes at the least.
+    let (budget, whole) = (36u64 << 20, 300_000 * 17);
+    let builder = feed.appends().start(Start::AfterSnapshot(first)).memory_budget(budget);
+    let mut stream = builder.open().await.unwrap();
+    let (mut seen, mut most) = (Vec::new(), 0);
+    while let Some(event) = stream.try_next().await.unwrap() {
+        let StreamEvent::Batch(batch) = event else { continue };
+        seen.extend(rows_of(&batch));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        most = stream.hub_state().lanes[0].ahead.held().max(most);
+    }
+    assert!((budget / 32..=budget / 8).contains(&most) && budget / 8 < whole, "{most} bytes");
+    assert_eq!(seen, feed.rows[3..]);
+}
