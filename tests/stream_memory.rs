@@ -50,9 +50,8 @@ fn assert_peak_below(budget: usize, idle: usize) {
     assert!(peak <= budget, "{} of {} KiB", peak / 1024, budget / 1024);
 }
 
-/// The changes of 4.8 million rows, which are some KiB on disk and half a GiB in memory. `id` is
-/// the number of the commit.
-async fn long_history() -> StreamBuilder {
+/// A table `id long, part long, note string`, partitioned by `part`.
+fn notes() -> Table {
     let spec = UnboundPartitionSpec::builder()
         .add_partition_field(2, "part", Transform::Identity)
         .unwrap()
@@ -62,9 +61,15 @@ async fn long_history() -> StreamBuilder {
         kit::optional(2, "part", PrimitiveType::Long),
         kit::optional(3, "note", PrimitiveType::String),
     ];
+    kit::table_with(fields, spec, &[])
+}
+
+/// The changes of 4.8 million rows, which are some KiB on disk and half a GiB in memory. `id` is
+/// the number of the commit.
+async fn long_history() -> StreamBuilder {
     let clock = Arc::new(ManualClock::new(NOW as u64));
     let environment = Environment { clock: clock.clone(), ids: Arc::new(SeededIds::new(3)) };
-    let table = kit::made_at(&kit::table_with(fields, spec, &[]), NOW);
+    let table = kit::made_at(&notes(), NOW);
     let mut table = table.with_environment(environment);
     let note = Arc::new(StringArray::from(vec!["n".repeat(100); ROWS_A_FILE]));
     let mut start = Start::Earliest;
@@ -334,19 +339,6 @@ async fn repeating(
     file
 }
 
-fn repeating_table() -> Table {
-    let spec = UnboundPartitionSpec::builder()
-        .add_partition_field(2, "part", Transform::Identity)
-        .unwrap()
-        .build();
-    let fields = vec![
-        kit::optional(1, "id", PrimitiveType::Long),
-        kit::optional(2, "part", PrimitiveType::Long),
-        kit::optional(3, "note", PrimitiveType::String),
-    ];
-    kit::table_with(fields, spec, &[])
-}
-
 /// Takes all there is, with a pause now and then, within a budget; gives how many rows there were.
 async fn take_slowly(builder: StreamBuilder, budget: usize) -> usize {
     let idle = counted_from_here();
@@ -369,7 +361,7 @@ async fn take_slowly(builder: StreamBuilder, budget: usize) -> usize {
 async fn rows_of_a_whole_snapshot_that_take_no_room_on_disk_stay_within_the_budget() {
     let _alone = ONE_AT_A_TIME.lock().await;
     for rows in [(1_000, Lengths::Told), (200, Lengths::Untold)] {
-        let table = repeating_table();
+        let table = notes();
         let mut files = Vec::new();
         for part in 0..24 {
             files.push(repeating(&table, part * 20_000..(part + 1) * 20_000, part, rows).await);
@@ -387,7 +379,7 @@ async fn rows_of_a_whole_snapshot_that_take_no_room_on_disk_stay_within_the_budg
 async fn change_units_that_take_no_room_on_disk_stay_within_the_budget() {
     let _alone = ONE_AT_A_TIME.lock().await;
     for rows in [(1_000, Lengths::Told), (200, Lengths::Untold)] {
-        let table = repeating_table();
+        let table = notes();
         let (mut old, mut new, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for part in 0..16 {
             let first = part * 100_000;

@@ -111,7 +111,8 @@ fn text_entries(entries: &Field) -> Field {
 fn missing(field: &Field, place: &Place<'_>, rows: usize) -> Result<ArrayRef> {
     if !field.is_nullable() && rows > 0 {
         let path = &place.path;
-        return Err(Error::invalid(format!("the input lacks the required column `{path}`")));
+        return Err(Error::invalid(format!("the input lacks the required column `{path}`"))
+            .with_hint("add it to every row"));
     }
     Ok(new_null_array(field.data_type(), rows))
 }
@@ -120,7 +121,8 @@ fn fit(column: &ArrayRef, field: &FieldRef, place: &Place<'_>) -> Result<ArrayRe
     let fitted = fit_type(column, field.data_type(), place)?;
     if !field.is_nullable() && fitted.null_count() > 0 {
         let row = (0..fitted.len()).find(|i| fitted.is_null(*i)).unwrap_or(0);
-        let error = Error::invalid(format!("the required column `{}` is null", place.path));
+        let error = Error::invalid(format!("the required column `{}` is null", place.path))
+            .with_hint("give it a value in every row");
         return Err(match place.first_row {
             Some(first) => error.with_context("row", first + row as u64),
             None => error,
@@ -168,7 +170,9 @@ fn fit_struct(column: &ArrayRef, fields: &Fields, place: &Place<'_>) -> Result<A
     let source: &StructArray = downcast(column, place)?;
     if let Some(unknown) = source.fields().iter().find(|f| fields.find(f.name()).is_none()) {
         let path = place.child(unknown.name()).path;
-        return Err(Error::invalid(format!("the table has no column `{path}`")));
+        let names: Vec<_> = fields.iter().map(|f| f.name().as_str()).collect();
+        return Err(Error::invalid(format!("the table has no column `{path}`"))
+            .with_hint(format!("in `{}` its columns are {}", place.path, names.join(", "))));
     }
     let columns = fields
         .iter()
@@ -268,8 +272,10 @@ fn is_infinite(column: &ArrayRef, row: usize) -> bool {
 fn cast(column: &ArrayRef, target: &DataType, place: &Place<'_>) -> Result<ArrayRef> {
     // Not `safe`: a value that does not fit is an error, not a null.
     let options = CastOptions { safe: false, ..Default::default() };
-    cast_with_options(column, target, &options)
-        .map_err(|error| unfit(column, target, place).with_source(error))
+    cast_with_options(column, target, &options).map_err(|error| {
+        let hint = format!("give it values of type {target}");
+        unfit(column, target, place).with_hint(hint).with_source(error)
+    })
 }
 
 fn unfit(column: &ArrayRef, target: &DataType, place: &Place<'_>) -> Error {

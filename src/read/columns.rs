@@ -16,7 +16,7 @@ use roaring::RoaringTreemap;
 use crate::deletes::{KeyColumns, graft, path_to};
 use crate::error::{Error, Result};
 use crate::file::reserved;
-use crate::spec::{NestedField, PrimitiveType, Schema, SchemaRef, Type};
+use crate::spec::{Schema, SchemaRef};
 
 /// What is read for a kind of task (RD-5): all tasks whose deletes compare the same columns share one.
 #[derive(Debug)]
@@ -58,9 +58,7 @@ impl ReadColumns {
             |id, fields: &[crate::spec::NestedFieldRef]| fields.iter().position(|f| f.id == id);
         let mut marks = None;
         if let Some(at) = position_of(reserved::DELETED, &fields) {
-            let pos =
-                NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
-            graft(&mut fields, &[Arc::new(pos)]);
+            graft(&mut fields, &[reserved::pos()]);
             marks = position_of(reserved::POS, &fields).map(|pos| (at, pos));
         }
         let read = Schema::builder()

@@ -16,7 +16,7 @@ use crate::deletes::{
 use crate::error::{Error, Result};
 use crate::file::{self, FileRead, reserved};
 use crate::scan::ScanContext;
-use crate::spec::{DataFile, NestedField, PrimitiveType, Schema, SequenceNumber, Type};
+use crate::spec::{DataFile, Schema, SequenceNumber, Type};
 
 /// The rows of a data file that `deletes` kill, whatever they are.
 ///
@@ -88,8 +88,7 @@ fn key_request(
             merge(&mut fields, field);
         }
     }
-    let pos = NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long));
-    graft(&mut fields, &[Arc::new(pos)]);
+    graft(&mut fields, &[reserved::pos()]);
     let pos_at = fields.len().saturating_sub(1);
     let schema = Arc::new(Schema::builder().with_fields(fields).build()?);
     let mut request = FileRead::new(data.file_path.clone(), schema);

@@ -84,7 +84,7 @@ fn metadata_column(name: &str, partition_struct: &StructType) -> Option<NestedFi
     let primitive = |id, t| NestedField::required(id, name, Type::Primitive(t));
     let field = match name {
         "_file" => primitive(reserved::FILE, PrimitiveType::String),
-        "_pos" => primitive(reserved::POS, PrimitiveType::Long),
+        "_pos" => return Some(reserved::pos()),
         "_deleted" => primitive(reserved::DELETED, PrimitiveType::Boolean),
         "_spec_id" => primitive(reserved::SPEC_ID, PrimitiveType::Int),
         "_partition" => {

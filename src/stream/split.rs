@@ -95,7 +95,8 @@ impl Split {
             Work::File(_) => bytes,
             Work::Unit(changes, unit, _) => {
                 let keys = changes.units().get(*unit).map_or(0, |unit| unit.keys());
-                // Deletes of other partitions may reach its files, and those that went bring rows back.
+                // Deletes of other partitions may reach its files, and those that went bring rows
+                // back.
                 bytes.max(self.bytes).saturating_add(width.of_keys(keys))
             }
         }

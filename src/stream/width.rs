@@ -73,6 +73,7 @@ mod tests {
         let mut width = RowWidth::default();
         assert_eq!((width.of(100, 10), width.of(100, 1_000_000)), (102_400, 4_000_000));
         assert!(!width.learn(500, 3), "a tiny batch is mostly the batch itself");
+        assert_eq!(width.of_keys(100), 6_400);
         assert!(width.learn(819_200, 8192));
         assert_eq!((width.of(100, 1_000_000), width.batch()), (10_000, 819_200));
     }
@@ -89,5 +90,7 @@ mod tests {
             width.learn(0, 8192);
         }
         assert_eq!((width.of(1, 0), width.batch()), (0, 0), "a filter lets nothing through");
+        width.learn(163_840, 8192);
+        assert_eq!(width.of_keys(100), 2_000, "a key is no wider than its row");
     }
 }

@@ -13,7 +13,7 @@ use crate::expr::{FileStats, Filter};
 use crate::file::{arrow_schema, reserved};
 use crate::read::columns::ReadColumns;
 use crate::scan::{ChangedFile, ScanContext};
-use crate::spec::{NestedField, NestedFieldRef, PrimitiveType, Schema, StructType, Type};
+use crate::spec::{NestedField, NestedFieldRef, Schema, StructType, Type};
 use crate::table::{At, Table};
 
 /// The columns of a reader.
@@ -113,7 +113,7 @@ impl ChangeColumns {
     pub(super) fn keys_to_read(&self) -> Result<Schema> {
         let fields = self.context.output.as_struct().fields().iter().zip(self.is_key());
         let keys = fields.filter(|(_, is_key)| *is_key).map(|(field, _)| optional(field));
-        Ok(Schema::builder().with_fields(keys.chain([Arc::new(pos())])).build()?)
+        Ok(Schema::builder().with_fields(keys.chain([reserved::pos()])).build()?)
     }
 
     /// Makes rows of what was read by [`ChangeColumns::keys_to_read`].
@@ -208,11 +208,8 @@ fn nullable_beside(output: &Schema, arrow: &ArrowSchemaRef, key: &[i32]) -> Resu
     Ok(Arc::new(schema))
 }
 
-fn pos() -> NestedField {
-    NestedField::required(reserved::POS, "_pos", Type::Primitive(PrimitiveType::Long))
-}
-
-/// The same field, not required, and nothing in it: for files that hold only some of the columns.
+/// The same field, where neither it nor anything inside it is required: for files that hold only
+/// some of the columns.
 fn optional(field: &NestedFieldRef) -> NestedFieldRef {
     let mut field = field.as_ref().clone();
     field.required = false;
@@ -225,7 +222,7 @@ fn optional(field: &NestedFieldRef) -> NestedFieldRef {
 
 /// `schema` with `_pos` behind its columns.
 pub(super) fn with_pos(schema: &Schema) -> Result<Schema> {
-    let fields = schema.as_struct().fields().iter().cloned().chain([Arc::new(pos())]);
+    let fields = schema.as_struct().fields().iter().cloned().chain([reserved::pos()]);
     Ok(Schema::builder().with_fields(fields).build()?)
 }
 
@@ -236,7 +233,7 @@ fn add_pos(context: &mut ScanContext) -> Result<(usize, bool)> {
         return Ok((at, false));
     }
     let at = fields.len();
-    let fields = fields.iter().cloned().chain([Arc::new(pos())]);
+    let fields = fields.iter().cloned().chain([reserved::pos()]);
     let schema = Schema::builder().with_schema_id(context.output.schema_id()).with_fields(fields);
     context.output = Arc::new(schema.build()?);
     context.arrow = arrow_schema(&context.output)?;

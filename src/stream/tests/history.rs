@@ -156,6 +156,13 @@ async fn an_expired_position_goes_on_while_its_child_is_there() {
     assert_eq!(sorted_by_part(&earliest), all_rows, "the oldest snapshot left holds all rows");
 }
 
+/// A stream that plans and reads one split at a time.
+async fn slow(feed: &Feed, after: SnapshotId) -> ChangeStream {
+    let marks = QueueMarks { high_splits: 1, ..QueueMarks::default() };
+    let builder = feed.appends().start(Start::AfterSnapshot(after)).memory_budget(0);
+    builder.queue_marks(marks).open().await.unwrap()
+}
+
 #[tokio::test]
 async fn a_snapshot_that_expires_under_a_slow_stream_is_named() {
     let mut feed = Feed::new();
@@ -163,9 +170,7 @@ async fn a_snapshot_that_expires_under_a_slow_stream_is_named() {
         feed.append(&[1], 2).await;
     }
     let ids = snapshots(&feed);
-    let marks = QueueMarks { high_splits: 1, ..QueueMarks::default() };
-    let builder = feed.appends().start(Start::AfterSnapshot(ids[0])).memory_budget(0);
-    let mut stream = builder.queue_marks(marks).open().await.unwrap();
+    let mut stream = slow(&feed, ids[0]).await;
     assert!(stream.try_next().await.unwrap().is_some());
     expire(&mut feed, &ids[..5]).await;
     feed.table.storage().delete("memory:///t/data/c5-0.parquet").await.unwrap();
@@ -203,9 +208,7 @@ async fn a_slow_stream_plans_on_when_the_snapshots_behind_it_expire_with_their_m
         feed.append(&[1], 2).await;
     }
     let ids = snapshots(&feed);
-    let marks = QueueMarks { high_splits: 1, ..QueueMarks::default() };
-    let builder = feed.appends().start(Start::AfterSnapshot(ids[0])).memory_budget(0);
-    let mut stream = builder.queue_marks(marks).open().await.unwrap();
+    let mut stream = slow(&feed, ids[0]).await;
     let mut seen = Seen::new();
     while seen.len() < 4 {
         if let StreamEvent::Batch(batch) = stream.try_next().await.unwrap().unwrap() {
