@@ -1,6 +1,7 @@
 //! Starts and ends, expired positions, rewritten history, lag.
 
 use super::*;
+use crate::manifest::ManifestCache;
 
 fn from(feed: &Feed, commit: i64) -> BTreeMap<i64, Vec<i64>> {
     let least = commit * 1_000_000;
@@ -200,31 +201,43 @@ async fn changes_whose_base_expired_with_its_files_are_a_lost_position_not_a_mis
 }
 
 /// Snapshots expire behind a stream that has much before it: what it plans next is planned by the
-/// table as it is now.
+/// table as it is now, in which the snapshot before may be gone with its manifests.
 #[tokio::test]
 async fn a_slow_stream_plans_on_when_the_snapshots_behind_it_expire_with_their_manifests() {
-    let mut feed = Feed::new();
-    for _ in 0..6 {
-        feed.append(&[1], 2).await;
-    }
-    let ids = snapshots(&feed);
-    let mut stream = slow(&feed, ids[0]).await;
-    let mut seen = Seen::new();
-    while seen.len() < 4 {
-        if let StreamEvent::Batch(batch) = stream.try_next().await.unwrap().unwrap() {
-            seen.extend(rows_of(&batch));
+    for expired in 1..=8 {
+        let mut feed = Feed::new();
+        for _ in 0..9 {
+            feed.append(&[1], 2).await;
+        }
+        let ids = snapshots(&feed);
+        // As if it were so slow that nothing is remembered of manifests.
+        feed.table = feed.table.with_manifest_cache(Arc::new(ManifestCache::new(0)));
+        let mut stream = slow(&feed, ids[0]).await;
+        let mut seen = Seen::new();
+        while seen.len() < 4 {
+            if let StreamEvent::Batch(batch) = stream.try_next().await.unwrap().unwrap() {
+                seen.extend(rows_of(&batch));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await; // it plans as far as it may
+        let list = |id: &SnapshotId| feed.table.snapshot(*id).unwrap().manifest_list().to_string();
+        let lists: Vec<String> = ids[..expired].iter().map(list).collect();
+        expire(&mut feed, &ids[..expired]).await;
+        for list in lists {
+            feed.table.storage().delete(&list).await.unwrap();
+        }
+        match drain(&mut stream).await {
+            Ok(rest) => {
+                seen.extend(rest);
+                assert_eq!(by_part(&seen), from(&feed, 2));
+                assert!(expired < 8, "so far it may not plan");
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::PositionExpired, "{expired}: {error}");
+                assert!(expired > 3, "{expired}: {error}");
+            }
         }
     }
-    let gone: Vec<String> = ids[..3]
-        .iter()
-        .map(|id| feed.table.snapshot(*id).unwrap().manifest_list().to_string())
-        .collect();
-    expire(&mut feed, &ids[..3]).await;
-    for list in gone {
-        feed.table.storage().delete(&list).await.unwrap();
-    }
-    seen.extend(drain(&mut stream).await.unwrap());
-    assert_eq!(by_part(&seen), from(&feed, 2));
 }
 
 #[tokio::test]
